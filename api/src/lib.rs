@@ -1,0 +1,5 @@
+//! Words of the Kubernetes API that k8s-openapi does not carry: field errors, selectors, quantities, patches, Status.
+//!
+//! Owns: pure types and functions over API objects. Does not own: I/O, clocks, randomness, any decision of a component.
+
+pub mod field;

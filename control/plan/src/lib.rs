@@ -1,0 +1,5 @@
+//! What the control plane decides, as pure functions: kinds, controllers, scheduler, authorization, patches.
+//!
+//! Owns every decision; does not own clocks, randomness, sockets, files or the store.
+
+pub mod kind;

@@ -1,0 +1,2 @@
+//! pintle.
+fn main() {}

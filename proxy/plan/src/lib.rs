@@ -1,0 +1,1 @@
+//! pintle-proxy-plan.
