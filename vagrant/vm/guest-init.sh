@@ -1,0 +1,71 @@
+#!/bin/sh
+# First process of the guest. Mounts the host's root read-only over 9p with a tmpfs overlay on top, pure cgroup v2 with
+# all controllers delegated, then hands over to the command that run.sh left in /ctl/cmd.
+B=/bin/busybox
+$B --install -s /bin
+export PATH=/bin:/sbin:/usr/bin:/usr/sbin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+for module in /m/*.ko; do insmod "$module" || echo "guest: insmod $module failed"; done
+
+nine="trans=virtio,version=9p2000.L,msize=524288"
+mount -t tmpfs overlay /n
+mkdir -p /n/lower /n/upper /n/work /n/root /ctl
+mount -t 9p -o $nine,ro,cache=loose root /n/lower || echo "guest: no root"
+mount -t overlay -o lowerdir=/n/lower,upperdir=/n/upper,workdir=/n/work overlay /n/root
+R=/n/root
+mount -t 9p -o $nine,cache=none ctl /ctl
+. /ctl/env
+
+for dir in proc sys dev run tmp; do mkdir -p $R/$dir; done
+mount -t proc proc $R/proc
+mount -t sysfs sys $R/sys
+mount -t devtmpfs dev $R/dev
+mkdir -p $R/dev/pts $R/dev/shm $R/dev/mqueue
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 pts $R/dev/pts
+mount -t tmpfs shm $R/dev/shm
+mount -t mqueue mq $R/dev/mqueue
+for link in fd:/proc/self/fd stdin:/proc/self/fd/0 stdout:/proc/self/fd/1 stderr:/proc/self/fd/2; do
+  ln -sfn "${link#*:}" "$R/dev/${link%%:*}"
+done
+mount -t tmpfs run $R/run
+mount -t tmpfs tmp $R/tmp
+chmod 1777 $R/tmp $R/dev/shm
+mount -t cgroup2 -o nsdelegate none $R/sys/fs/cgroup
+mount -t bpf bpf $R/sys/fs/bpf 2>/dev/null
+for c in $(cat $R/sys/fs/cgroup/cgroup.controllers); do echo "+$c" > $R/sys/fs/cgroup/cgroup.subtree_control; done 2>/dev/null
+
+mkdir -p $R/lib/modules/"$(uname -r)"
+mount -t 9p -o $nine,ro,cache=loose mods $R/lib/modules/"$(uname -r)"
+share=0
+while read -r dir; do
+  mkdir -p "$R$dir"
+  mount -t 9p -o $nine,cache=mmap share$share "$R$dir"
+  share=$((share + 1))
+done < /ctl/shares
+if [ -b /dev/vda ]; then mkdir -p $R/var/lib/vm && mount -t ext4 /dev/vda $R/var/lib/vm; fi
+
+hostname "$GUEST_NAME"
+ip link set lo up
+if [ -n "$GUEST_CIDR" ]; then ip addr add "$GUEST_CIDR" dev eth0; ip link set eth0 up; fi
+date -s "@$(cat /ctl/now)" >/dev/null
+
+# The guest's own processes leave the cgroup root, so that it may have controllers enabled below it.
+mkdir -p $R/sys/fs/cgroup/guest
+echo $$ > $R/sys/fs/cgroup/guest/cgroup.procs
+mkdir -p $R/run/vm $R/run/vm-bin
+mount --bind /ctl $R/run/vm
+cp /bin/busybox $R/run/vm-bin/busybox
+cat > $R/run/vm-bin/init <<'I'
+#!/run/vm-bin/busybox sh
+. /run/vm/env
+B=/run/vm-bin/busybox
+(exec /usr/bin/env -i PATH="$GUEST_PATH" HOME=/root TERM=dumb $GUEST_ENV $B setsid /bin/bash /run/vm/cmd </dev/null >/dev/hvc0 2>&1)
+echo $? > /run/vm/rc
+$B umount /var/lib/vm 2>/dev/null
+$B sync
+$B reboot -f
+I
+chmod +x $R/run/vm-bin/init
+exec switch_root $R /run/vm-bin/init
