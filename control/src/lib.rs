@@ -1,1 +1,3 @@
-//! pintle-control.
+//! The control plane's edge: API server, controllers and scheduler around the plans of `control/plan`.
+
+pub mod pki;

@@ -2,4 +2,6 @@
 //!
 //! Owns every decision; does not own clocks, randomness, sockets, files or the store.
 
+pub mod authz;
 pub mod kind;
+pub mod request;
