@@ -3,5 +3,6 @@
 //! Owns every decision; does not own clocks, randomness, sockets, files or the store.
 
 pub mod authz;
+pub mod controllers;
 pub mod kind;
 pub mod request;
