@@ -2,4 +2,9 @@
 //!
 //! Owns: pure types and functions over API objects. Does not own: I/O, clocks, randomness, any decision of a component.
 
+pub mod decode;
 pub mod field;
+pub mod metadata;
+pub mod name;
+pub mod status;
+pub mod time;

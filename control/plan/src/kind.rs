@@ -49,6 +49,19 @@ pub enum Scope {
     Namespaced,
 }
 
+/// Which rules an object's name obeys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameRule {
+    /// DNS-1123 subdomain, the usual one.
+    Subdomain,
+    /// DNS-1123 label.
+    Label,
+    /// DNS-1035 label.
+    Label1035,
+    /// Anything that is one path segment (RBAC objects).
+    PathSegment,
+}
+
 /// A kind's names beyond those its Rust type carries (group, version, kind, plural come from [`Resource`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Names {
@@ -106,6 +119,33 @@ pub struct Column {
     pub priority: i32,
 }
 
+impl Column {
+    /// `Name`, the first column of every kind.
+    pub const NAME: Column = Column {
+        name: "Name",
+        kind: "string",
+        format: "name",
+        description: "Name must be unique within a namespace.",
+        priority: 0,
+    };
+    /// `Age`, computed from metadata.creationTimestamp.
+    pub const AGE: Column = Column::text("Age", "Time since the object was created.");
+
+    /// A column of text that is always shown.
+    pub const fn text(name: &'static str, description: &'static str) -> Column {
+        Column { name, kind: "string", format: "", description, priority: 0 }
+    }
+    /// A column of numbers that is always shown.
+    pub const fn number(name: &'static str, description: &'static str) -> Column {
+        Column { name, kind: "integer", format: "", description, priority: 0 }
+    }
+    /// The same, shown only with `-o wide`.
+    #[must_use]
+    pub const fn wide(self) -> Column {
+        Column { priority: 1, ..self }
+    }
+}
+
 /// What deleting an object does first. See [`Kind::delete`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeletePlan {
@@ -136,6 +176,11 @@ pub trait Kind: Send + Sync + 'static {
     const COLUMNS: &'static [Column];
     /// Field selectors besides metadata.name and metadata.namespace.
     const FIELDS: &'static [&'static str] = &[];
+
+    /// (group, plural) of the kind under whose keys the objects are kept, for a second view of the same objects.
+    const STORED_AS: Option<(&'static str, &'static str)> = None;
+    /// Which rules a name obeys.
+    const NAME_RULE: NameRule = NameRule::Subdomain;
 
     /// Fills what Kubernetes fills. Idempotent.
     fn default(_object: &mut Self::Object) {}

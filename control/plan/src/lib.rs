@@ -5,4 +5,7 @@
 pub mod authz;
 pub mod controllers;
 pub mod kind;
+pub mod kinds;
+pub mod registry;
 pub mod request;
+pub mod strategy;
