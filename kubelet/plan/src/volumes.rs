@@ -1,0 +1,444 @@
+//! A pod's volumes: where each comes from, what files a projected one holds, where containers mount them.
+//!
+//! Owns: the plan and the payloads. Does not own: directories, mounts, tokens (the edge's), fetching objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{
+    ConfigMapProjection, Container, DownwardAPIVolumeFile, KeyToPath, Pod, SecretProjection, Volume, VolumeMount,
+    VolumeProjection,
+};
+
+use crate::containers::{containers, spec};
+use crate::env::{ConfigError, Facts, Objects, config_map, expand, field, resource, secret};
+use crate::oci::Propagation;
+use crate::quantity;
+
+const DEFAULT_MODE: u32 = 0o644;
+/// The default of `serviceAccountToken.expirationSeconds`.
+const TOKEN_LIFE_S: i64 = 3600;
+
+/// One volume of a pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VolumePlan {
+    /// Its name in the pod.
+    pub name: String,
+    /// Directory of its plugin below the pod's `volumes`, e.g. `kubernetes.io~empty-dir`.
+    pub plugin: &'static str,
+    /// What it is.
+    pub kind: VolumeKind,
+}
+
+/// What a volume is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum VolumeKind {
+    /// An empty directory that lives as long as the pod.
+    EmptyDir {
+        /// In memory (tmpfs).
+        memory: bool,
+        /// Bytes; only a tmpfs enforces it.
+        size_max: Option<i64>,
+    },
+    /// A path of the node.
+    HostPath {
+        /// The path.
+        path: String,
+        /// What must be there, or is made.
+        expect: HostPathType,
+    },
+    /// Files made from API objects, tokens and fields.
+    Projection(Projection),
+}
+
+/// What a hostPath volume demands of its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostPathType {
+    /// Nothing.
+    Any,
+    /// A directory, made (0755) if absent.
+    DirectoryOrCreate,
+    /// A directory.
+    Directory,
+    /// A file, made (0644) if absent.
+    FileOrCreate,
+    /// A file.
+    File,
+    /// A unix socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
+/// A directory of files that is replaced as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Projection {
+    /// Where its files come from; later parts win.
+    pub parts: Vec<Part>,
+    /// Mode of files that do not say their own.
+    pub default_mode: u32,
+    /// Kept in memory: it holds secrets.
+    pub memory: bool,
+}
+
+/// One source of a projection's files.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// Keys of a ConfigMap.
+    ConfigMap(ConfigMapProjection),
+    /// Keys of a Secret.
+    Secret(SecretProjection),
+    /// Fields of the pod.
+    Downward(Vec<DownwardAPIVolumeFile>),
+    /// A service-account token.
+    Token {
+        /// File name.
+        path: String,
+        /// What to ask the API server for.
+        request: TokenAsk,
+    },
+}
+
+/// What a token is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenAsk {
+    /// Audience; empty is the API server's own.
+    pub audience: String,
+    /// Life in seconds.
+    pub life_s: i64,
+}
+
+/// A file of a projection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Permission bits.
+    pub mode: u32,
+    /// Contents.
+    pub data: Vec<u8>,
+}
+
+/// A volume's place in a container; the edge resolves the sub-path without following it out of the volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPlan {
+    /// The volume's directory on the node.
+    pub volume: PathBuf,
+    /// Path inside the volume, expanded.
+    pub sub_path: Option<String>,
+    /// Path in the container.
+    pub mount_path: String,
+    /// No writes.
+    pub read_only: bool,
+    /// No writes below either.
+    pub recursive_read_only: bool,
+    /// How mounts travel.
+    pub propagation: Propagation,
+}
+
+/// The plan of every volume of the pod.
+pub fn plan(pod: &Pod) -> Result<Vec<VolumePlan>, ConfigError> {
+    spec(pod).volumes.iter().flatten().map(one).collect()
+}
+
+/// ConfigMaps and Secrets the pod's volumes and environments refer to: (config maps, secrets).
+pub fn references(pod: &Pod) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
+    for volume in plan(pod).unwrap_or_default() {
+        let VolumeKind::Projection(projection) = volume.kind else { continue };
+        for part in projection.parts {
+            match part {
+                Part::ConfigMap(p) => drop(maps.insert(p.name)),
+                Part::Secret(p) => drop(secrets.insert(p.name)),
+                Part::Downward(_) | Part::Token { .. } => {}
+            }
+        }
+    }
+    for (_, container) in containers(pod) {
+        for source in container.env_from.iter().flatten() {
+            maps.extend(source.config_map_ref.iter().map(|r| r.name.clone()));
+            secrets.extend(source.secret_ref.iter().map(|r| r.name.clone()));
+        }
+        for from in container.env.iter().flatten().filter_map(|v| v.value_from.as_ref()) {
+            maps.extend(from.config_map_key_ref.iter().map(|r| r.name.clone()));
+            secrets.extend(from.secret_key_ref.iter().map(|r| r.name.clone()));
+        }
+    }
+    (maps, secrets)
+}
+
+/// The tokens a projection needs.
+pub fn tokens(projection: &Projection) -> Vec<TokenAsk> {
+    let ask = |part: &Part| match part {
+        Part::Token { request, .. } => Some(request.clone()),
+        Part::ConfigMap(_) | Part::Secret(_) | Part::Downward(_) => None,
+    };
+    projection.parts.iter().filter_map(ask).collect()
+}
+
+/// The files of a projection, by path below its directory.
+pub fn payload(
+    pod: &Pod,
+    projection: &Projection,
+    objects: &Objects,
+    tokens: &BTreeMap<TokenAsk, String>,
+    facts: &Facts,
+) -> Result<BTreeMap<String, File>, ConfigError> {
+    let mut out = BTreeMap::new();
+    for part in &projection.parts {
+        match part {
+            Part::ConfigMap(p) => add_config_map(&mut out, p, projection.default_mode, objects)?,
+            Part::Secret(p) => add_secret(&mut out, p, projection.default_mode, objects)?,
+            Part::Downward(items) => add_fields(&mut out, pod, items, projection.default_mode, facts)?,
+            Part::Token { path, request } => {
+                let token = tokens
+                    .get(request)
+                    .ok_or_else(|| ConfigError::NoObject { kind: "service account token", name: path.clone() })?;
+                let file = File { mode: projection.default_mode, data: token.clone().into_bytes() };
+                out.insert(path.clone(), file);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Where a container mounts which volumes; `dirs` are the volumes' directories by name.
+pub fn mounts(
+    container: &Container,
+    env: &[(String, String)],
+    dirs: &BTreeMap<String, PathBuf>,
+) -> Result<Vec<MountPlan>, ConfigError> {
+    container.volume_mounts.iter().flatten().map(|m| one_mount(m, env, dirs)).collect()
+}
+
+fn one_mount(
+    mount: &VolumeMount,
+    env: &[(String, String)],
+    dirs: &BTreeMap<String, PathBuf>,
+) -> Result<MountPlan, ConfigError> {
+    let volume = dirs
+        .get(&mount.name)
+        .ok_or_else(|| ConfigError::NoVolume { volume: mount.name.clone(), mount_path: mount.mount_path.clone() })?;
+    let lookup = |name: &str| env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    let expanded = mount.sub_path_expr.as_deref().filter(|e| !e.is_empty()).map(|e| expand(e, &lookup));
+    Ok(MountPlan {
+        volume: volume.clone(),
+        sub_path: expanded.or_else(|| mount.sub_path.clone()).filter(|p| !p.is_empty()),
+        mount_path: absolute(&mount.mount_path),
+        read_only: mount.read_only.unwrap_or(false),
+        recursive_read_only: mount.recursive_read_only.as_deref() == Some("Enabled"),
+        propagation: match mount.mount_propagation.as_deref() {
+            Some("HostToContainer") => Propagation::HostToContainer,
+            Some("Bidirectional") => Propagation::Bidirectional,
+            _ => Propagation::Private,
+        },
+    })
+}
+
+fn absolute(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
+
+fn one(volume: &Volume) -> Result<VolumePlan, ConfigError> {
+    let planned = |plugin, kind| Ok(VolumePlan { name: volume.name.clone(), plugin, kind });
+    let projection = |plugin, parts, mode: Option<i32>, memory| {
+        planned(plugin, VolumeKind::Projection(Projection { parts, default_mode: mode_bits(mode), memory }))
+    };
+    if let Some(source) = &volume.host_path {
+        let expect = host_path_type(source.type_.as_deref().unwrap_or_default())?;
+        return planned("kubernetes.io~host-path", VolumeKind::HostPath { path: source.path.clone(), expect });
+    }
+    if let Some(source) = &volume.config_map {
+        let part =
+            ConfigMapProjection { items: source.items.clone(), name: source.name.clone(), optional: source.optional };
+        return projection("kubernetes.io~configmap", vec![Part::ConfigMap(part)], source.default_mode, false);
+    }
+    if let Some(source) = &volume.secret {
+        let part = SecretProjection {
+            items: source.items.clone(),
+            name: source.secret_name.clone().unwrap_or_default(),
+            optional: source.optional,
+        };
+        return projection("kubernetes.io~secret", vec![Part::Secret(part)], source.default_mode, true);
+    }
+    if let Some(source) = &volume.downward_api {
+        let part = Part::Downward(source.items.clone().unwrap_or_default());
+        return projection("kubernetes.io~downward-api", vec![part], source.default_mode, false);
+    }
+    if let Some(source) = &volume.projected {
+        let parts = source.sources.iter().flatten().map(projected_part).collect::<Result<Vec<_>, _>>()?;
+        return projection("kubernetes.io~projected", parts, source.default_mode, true);
+    }
+    if let Some(source) = &volume.empty_dir {
+        return planned("kubernetes.io~empty-dir", empty_dir(source)?);
+    }
+    Err(ConfigError::Unsupported { what: format!("the kind of volume \"{}\"", volume.name) })
+}
+
+fn empty_dir(source: &k8s_openapi::api::core::v1::EmptyDirVolumeSource) -> Result<VolumeKind, ConfigError> {
+    let memory = match source.medium.as_deref().unwrap_or_default() {
+        "" => false,
+        "Memory" => true,
+        other => return Err(ConfigError::Unsupported { what: format!("emptyDir medium \"{other}\"") }),
+    };
+    Ok(VolumeKind::EmptyDir { memory, size_max: source.size_limit.as_ref().and_then(quantity::units) })
+}
+
+fn projected_part(source: &VolumeProjection) -> Result<Part, ConfigError> {
+    if let Some(p) = &source.config_map {
+        return Ok(Part::ConfigMap(p.clone()));
+    }
+    if let Some(p) = &source.secret {
+        return Ok(Part::Secret(p.clone()));
+    }
+    if let Some(p) = &source.downward_api {
+        return Ok(Part::Downward(p.items.clone().unwrap_or_default()));
+    }
+    if let Some(p) = &source.service_account_token {
+        let life_s = p.expiration_seconds.unwrap_or(TOKEN_LIFE_S);
+        let request = TokenAsk { audience: p.audience.clone().unwrap_or_default(), life_s };
+        return Ok(Part::Token { path: p.path.clone(), request });
+    }
+    Err(ConfigError::Unsupported { what: "a projected volume's clusterTrustBundle or podCertificate".to_owned() })
+}
+
+fn host_path_type(word: &str) -> Result<HostPathType, ConfigError> {
+    Ok(match word {
+        "" => HostPathType::Any,
+        "DirectoryOrCreate" => HostPathType::DirectoryOrCreate,
+        "Directory" => HostPathType::Directory,
+        "FileOrCreate" => HostPathType::FileOrCreate,
+        "File" => HostPathType::File,
+        "Socket" => HostPathType::Socket,
+        "CharDevice" => HostPathType::CharDevice,
+        "BlockDevice" => HostPathType::BlockDevice,
+        other => return Err(ConfigError::Unsupported { what: format!("hostPath type \"{other}\"") }),
+    })
+}
+
+fn mode_bits(mode: Option<i32>) -> u32 {
+    mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(DEFAULT_MODE)
+}
+
+fn add_config_map(
+    out: &mut BTreeMap<String, File>,
+    part: &ConfigMapProjection,
+    mode: u32,
+    objects: &Objects,
+) -> Result<(), ConfigError> {
+    let optional = part.optional.unwrap_or(false);
+    let Some(map) = config_map(objects, &part.name, optional)? else { return Ok(()) };
+    let text = map.data.iter().flatten().map(|(k, v)| (k.clone(), v.clone().into_bytes()));
+    let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone()));
+    add_keys(out, text.chain(binary).collect(), part.items.as_deref(), mode, optional, ("configmap", &part.name))
+}
+
+fn add_secret(
+    out: &mut BTreeMap<String, File>,
+    part: &SecretProjection,
+    mode: u32,
+    objects: &Objects,
+) -> Result<(), ConfigError> {
+    let optional = part.optional.unwrap_or(false);
+    let Some(found) = secret(objects, &part.name, optional)? else { return Ok(()) };
+    let data = found.data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone()));
+    add_keys(out, data.collect(), part.items.as_deref(), mode, optional, ("secret", &part.name))
+}
+
+fn add_keys(
+    out: &mut BTreeMap<String, File>,
+    mut data: BTreeMap<String, Vec<u8>>,
+    items: Option<&[KeyToPath]>,
+    mode: u32,
+    optional: bool,
+    object: (&'static str, &str),
+) -> Result<(), ConfigError> {
+    let Some(items) = items.filter(|i| !i.is_empty()) else {
+        out.extend(data.into_iter().map(|(path, data)| (path, File { mode, data })));
+        return Ok(());
+    };
+    for item in items {
+        match data.remove(&item.key) {
+            Some(data) => {
+                let mode = item.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(mode);
+                out.insert(item.path.clone(), File { mode, data });
+            }
+            None if optional => {}
+            None => {
+                return Err(ConfigError::NoObject {
+                    kind: "references non-existent config key",
+                    name: format!("{} in {} {}", item.key, object.0, object.1),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn add_fields(
+    out: &mut BTreeMap<String, File>,
+    pod: &Pod,
+    items: &[DownwardAPIVolumeFile],
+    mode: u32,
+    facts: &Facts,
+) -> Result<(), ConfigError> {
+    for item in items {
+        let value = match (&item.field_ref, &item.resource_field_ref) {
+            (Some(reference), _) => field(pod, &reference.field_path, facts)?,
+            (None, Some(reference)) => resource(pod, &Container::default(), reference, facts)?,
+            (None, None) => String::new(),
+        };
+        let mode = item.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(mode);
+        out.insert(item.path.clone(), File { mode, data: value.into_bytes() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    #[test]
+    fn a_service_account_volume_holds_token_ca_and_namespace() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "namespace": "ns"},
+            "spec": {"containers": [], "volumes": [{"name": "kube-api-access", "projected": {"defaultMode": 420, "sources": [
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}]}
+        }))
+        .unwrap();
+        assert!(references(&pod).0.contains("kube-root-ca.crt"));
+        let plan = plan(&pod).unwrap();
+        let VolumeKind::Projection(projection) = &plan[0].kind else { panic!("{plan:?}") };
+        let map: ConfigMap = serde_json::from_str(r#"{"data":{"ca.crt":"PEM"}}"#).unwrap();
+        let objects =
+            Objects { config_maps: BTreeMap::from([("kube-root-ca.crt".to_owned(), Some(map))]), ..Objects::default() };
+        let tokens = BTreeMap::from([(tokens(projection)[0].clone(), "TOKEN".to_owned())]);
+        let files = payload(&pod, projection, &objects, &tokens, &Facts::default()).unwrap();
+        let text: Vec<String> =
+            files.iter().map(|(path, f)| format!("{path} {:o} {}", f.mode, String::from_utf8_lossy(&f.data))).collect();
+        insta::assert_snapshot!(text.join("\n"), @r"
+        ca.crt 644 PEM
+        namespace 644 ns
+        token 644 TOKEN
+        ");
+    }
+
+    #[test]
+    fn an_absent_object_is_an_error_unless_optional() {
+        let projection = |optional| Projection {
+            parts: vec![Part::ConfigMap(ConfigMapProjection { name: "m".to_owned(), optional, items: None })],
+            default_mode: 0o600,
+            memory: false,
+        };
+        let run = |optional| {
+            let objects = Objects::default();
+            payload(&Pod::default(), &projection(optional), &objects, &BTreeMap::new(), &Facts::default())
+        };
+        assert_eq!(run(None).unwrap_err().to_string(), "configmap \"m\" not found");
+        assert_eq!(run(Some(true)).unwrap(), BTreeMap::new());
+    }
+}
