@@ -96,7 +96,7 @@ impl fmt::Debug for LayerPath {
 /// What the archive says an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A regular (or "contiguous", or GNU sparse) file.
+    /// A regular (or "contiguous") file.
     File,
     /// A second name of a file of the same layer.
     HardLink,
@@ -108,8 +108,8 @@ pub enum Kind {
     Fifo,
     /// A character or block device.
     Device,
-    /// A sparse file in the PAX dialects, whose data the archive reader would not place right.
-    PaxSparse,
+    /// A sparse file in GNU's or the PAX dialects, which no image tool writes.
+    Sparse,
     /// A header that only describes other entries.
     Metadata,
     /// Anything else, by its type byte.
@@ -261,9 +261,9 @@ pub enum Why {
     /// A device node outside `/dev`.
     #[error("it is a device node outside /dev")]
     Device,
-    /// A PAX sparse file.
-    #[error("it is a sparse file in PAX format; repack the layer without sparse files")]
-    PaxSparse,
+    /// A sparse file.
+    #[error("it is a sparse file; pack the layer without sparse files")]
+    Sparse,
     /// An unknown type.
     #[error("its type {:?} is unknown", char::from(*.0))]
     UnknownType(u8),
@@ -310,7 +310,7 @@ pub fn decide(header: &Header<'_>) -> Result<Action, Refusal> {
         },
         Kind::Device if path.as_bytes().starts_with(b"dev/") => Ok(Action::Skip(Skipped::DeviceInDev)),
         Kind::Device => refuse(Why::Device),
-        Kind::PaxSparse => refuse(Why::PaxSparse),
+        Kind::Sparse => refuse(Why::Sparse),
         Kind::Other(kind) => refuse(Why::UnknownType(kind)),
         Kind::Metadata => Ok(Action::Skip(Skipped::Metadata)),
     }
@@ -430,7 +430,7 @@ mod tests {
             header("dev/null", Kind::Device, None),
             header("devil", Kind::Device, None),
             header("disk", Kind::Device, None),
-            header("s", Kind::PaxSparse, None),
+            header("s", Kind::Sparse, None),
             header("d", Kind::Other(b'D'), None),
             header("x", Kind::Metadata, None),
             header("etc/.wh.shadow", Kind::File, None),
@@ -461,7 +461,7 @@ mod tests {
         Skip(DeviceInDev)
         entry "devil" of the layer is refused: it is a device node outside /dev
         entry "disk" of the layer is refused: it is a device node outside /dev
-        entry "s" of the layer is refused: it is a sparse file in PAX format; repack the layer without sparse files
+        entry "s" of the layer is refused: it is a sparse file; pack the layer without sparse files
         entry "d" of the layer is refused: its type 'D' is unknown
         Skip(Metadata)
         Whiteout("etc/shadow")

@@ -64,6 +64,10 @@ pub struct LayerRecord {
     pub tar_bytes: u64,
     /// The unpacked directory.
     pub chain: ChainId,
+    /// Whether the layer hides everything below it. Overlayfs does not look for its mark on a root directory, so the
+    /// layers below are left out of the mount instead.
+    #[serde(default)]
+    pub opaque_root: bool,
 }
 
 impl ImageRecord {
@@ -71,6 +75,12 @@ impl ImageRecord {
     pub fn blobs(&self) -> impl Iterator<Item = Digest> + '_ {
         let layers = self.layers.iter().map(|layer| layer.blob);
         [self.id.0, self.manifest].into_iter().chain(self.index).chain(layers)
+    }
+
+    /// The unpacked layers to mount, bottom first.
+    pub fn visible_chains(&self) -> impl Iterator<Item = ChainId> + '_ {
+        let bottom = self.layers.iter().rposition(|layer| layer.opaque_root).unwrap_or(0);
+        self.layers[bottom..].iter().map(|layer| layer.chain)
     }
 
     /// Every unpacked layer this image needs, bottom first.
@@ -178,7 +188,7 @@ pub(crate) mod tests {
             layers: diffs
                 .iter()
                 .zip(chains)
-                .map(|(diff, chain)| LayerRecord { blob: *diff, blob_bytes: 100, diff: *diff, tar_bytes: 300, chain })
+                .map(|(diff, chain)| LayerRecord { blob: *diff, blob_bytes: 100, diff: *diff, tar_bytes: 300, chain, opaque_root: false })
                 .collect(),
             size_bytes: 0,
             imported_at_ms: 0,
@@ -232,6 +242,14 @@ pub(crate) mod tests {
         let hex = image("a", &[], &[]).id.0.hex();
         assert!(index.by_prefix(&hex[..12]).unwrap().is_some());
         assert!(index.by_prefix("zz").unwrap().is_none());
+    }
+
+    #[test]
+    fn layers_below_an_opaque_root_are_not_mounted() {
+        let mut record = image("a", &[], &["l1", "l2", "l3"]);
+        assert_eq!(record.visible_chains().count(), 3);
+        record.layers[1].opaque_root = true;
+        assert_eq!(record.visible_chains().collect::<Vec<_>>(), record.chains().skip(1).collect::<Vec<_>>());
     }
 
     #[test]

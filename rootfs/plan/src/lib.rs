@@ -12,6 +12,7 @@ pub mod gc;
 pub mod index;
 pub mod names;
 pub mod overlay;
+pub mod pax;
 pub mod platform;
 pub mod reference;
 pub mod users;
