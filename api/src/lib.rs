@@ -4,7 +4,13 @@
 
 pub mod decode;
 pub mod field;
+pub mod intstr;
 pub mod metadata;
 pub mod name;
+pub mod owner;
+pub mod patch;
+pub mod pod;
+pub mod quantity;
+pub mod selector;
 pub mod status;
 pub mod time;
