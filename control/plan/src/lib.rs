@@ -8,4 +8,5 @@ pub mod kind;
 pub mod kinds;
 pub mod registry;
 pub mod request;
+pub mod scheduler;
 pub mod strategy;

@@ -222,4 +222,10 @@ impl Snapshot {
     pub fn keys(&self, kind: KindRef) -> impl Iterator<Item = Key> + '_ {
         self.tables.get(&kind).into_iter().flat_map(move |t| t.objects.keys().map(move |n| Key::new(kind, n.clone())))
     }
+
+    /// All objects of a kind.
+    pub fn objects(&self, kind: KindRef) -> impl Iterator<Item = (Key, Arc<dyn Object>)> + '_ {
+        let table = self.tables.get(&kind);
+        table.into_iter().flat_map(move |t| t.objects.iter().map(move |(n, o)| (Key::new(kind, n.clone()), o.clone())))
+    }
 }

@@ -27,7 +27,12 @@ impl Rollout<'_> {
             return self.scale(sole, self.bounds.wanted, plan);
         }
         if self.is_saturated() {
-            return self.old.iter().filter(|rs| wanted(rs) > 0).fold(false, |any, rs| self.scale(rs, 0, plan) || any);
+            return self
+                .old
+                .iter()
+                .filter(|rs| wanted(rs) > 0)
+                .map(|rs| self.scale(rs, 0, plan))
+                .fold(false, |any, wrote| any | wrote);
         }
         let total: i32 = active.iter().map(|rs| wanted(rs)).sum();
         let most = if self.bounds.wanted > 0 { self.bounds.most() } else { 0 };
