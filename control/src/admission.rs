@@ -1,0 +1,97 @@
+//! Admission: what the cluster adds to an object or refuses in it, whatever its kind's own rules say.
+//!
+//! Owns: the order of the plugins, what they see, and their locks. Does not own: their decisions, which are pure
+//! functions in their own files.
+
+mod namespace_lifecycle;
+
+use pintle_control_plan::registry::{DynKind, Object};
+use serde::de::DeserializeOwned;
+use tokio::sync::MutexGuard;
+
+use crate::serve::Api;
+use crate::serve::answer::Failure;
+use crate::serve::call::Call;
+use crate::serve::object;
+
+/// What a plugin sees of a write.
+pub struct Review<'a> {
+    /// The cluster's state.
+    pub api: &'a Api,
+    /// The request.
+    pub call: &'a Call,
+    /// The object's name: the request's path does not say it for a creation.
+    pub name: &'a str,
+    /// The object as it will be; None for a deletion.
+    pub object: Option<&'a mut dyn Object>,
+    /// The object as it is; None for a creation.
+    pub old: Option<&'a dyn Object>,
+    /// Nothing will be stored.
+    pub dry_run: bool,
+}
+
+impl Review<'_> {
+    /// Some other object, typed; None if it does not exist or is not readable as that type.
+    pub fn find<T: DeserializeOwned>(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> Option<T> {
+        self.api.find(api_version, kind, namespace, name)
+    }
+
+    /// Whether the object is being created, and as itself rather than through a subresource.
+    pub fn creates(&self, group: &str, plural: &str) -> bool {
+        self.old.is_none() && self.is(group, plural)
+    }
+
+    /// Whether the write is of this resource, not of a subresource.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        let path = &self.call.path;
+        self.call.kind.group() == group && self.call.kind.plural() == plural && path.subresource.is_empty()
+    }
+}
+
+/// One plugin.
+pub trait Plugin: Sync {
+    /// `NamespaceLifecycle`.
+    fn name(&self) -> &'static str;
+    /// Whether writes of this kind have to come one after the other, because the decision looks at all its objects.
+    fn serializes(&self, _kind: &dyn DynKind) -> bool {
+        false
+    }
+    /// Changes the object or refuses the write. Called again if the write has to be tried again.
+    ///
+    /// # Errors
+    /// The refusal.
+    fn admit(&self, review: &mut Review<'_>) -> Result<(), Failure>;
+}
+
+/// All plugins, in order (upstream: pkg/kubeapiserver/options/plugins.go).
+pub const PLUGINS: &[&dyn Plugin] = &[&namespace_lifecycle::NamespaceLifecycle];
+
+/// Waits for its turn if any plugin needs writes of this kind to take turns. Held until the write is done.
+pub async fn hold<'a>(api: &'a Api, kind: &dyn DynKind) -> Option<MutexGuard<'a, ()>> {
+    if PLUGINS.iter().any(|plugin| plugin.serializes(kind)) {
+        return Some(api.turns.lock().await);
+    }
+    None
+}
+
+/// Asks every plugin.
+///
+/// # Errors
+/// The first refusal.
+pub fn admit(review: &mut Review<'_>) -> Result<(), Failure> {
+    for plugin in PLUGINS {
+        plugin.admit(review).inspect_err(|failure| {
+            tracing::debug!(plugin = plugin.name(), status = ?failure.0.message, "refused");
+        })?;
+    }
+    Ok(())
+}
+
+impl Api {
+    /// Some object, typed; None if it does not exist or is not readable as that type.
+    pub fn find<T: DeserializeOwned>(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> Option<T> {
+        let kind = pintle_control_plan::registry::by_kind(api_version, kind)?;
+        let entry = self.store.get(&object::key(kind, namespace, name))?;
+        serde_json::from_slice(&entry.bytes).ok()
+    }
+}
