@@ -15,6 +15,8 @@ pub mod node_ipam;
 pub mod replicaset;
 pub mod root_ca;
 pub mod service_account;
+#[cfg(test)]
+pub(crate) mod sim;
 mod snapshot;
 mod words;
 

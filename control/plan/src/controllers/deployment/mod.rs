@@ -8,6 +8,8 @@ mod history;
 mod replicas;
 mod rollout;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
