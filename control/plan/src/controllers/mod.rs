@@ -10,14 +10,19 @@ mod common;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod garbage;
 pub mod namespace;
 pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod pod_gc;
 pub mod replicaset;
 pub mod root_ca;
 pub mod service_account;
 #[cfg(test)]
 pub(crate) mod sim;
 mod snapshot;
+pub mod token_cleaner;
+pub mod ttl;
 mod words;
 
 pub use common::{conditions, hash, labels, meta, pods};
@@ -101,6 +106,8 @@ pub const CONTROLLERS: &[&dyn Controller] = &[
     &certificates::Signer,
     &certificates::Cleaner,
     &node_ipam::NodeIpam,
+    &node_lifecycle::NodeLifecycle,
+    &node_lifecycle::TaintEviction,
     &service_account::ServiceAccounts,
     &root_ca::RootCa,
     &deployment::Deployments,
@@ -108,4 +115,8 @@ pub const CONTROLLERS: &[&dyn Controller] = &[
     &endpointslice::EndpointSlices,
     &endpoints::EndpointsMirror,
     &namespace::Namespaces,
+    &garbage::GarbageCollector,
+    &pod_gc::PodGc,
+    &ttl::TtlAfterFinished,
+    &token_cleaner::TokenCleaner,
 ];

@@ -101,10 +101,6 @@ impl Sim {
         serde_json::from_value(self.store[key].clone()).unwrap()
     }
 
-    pub fn raw(&self, key: &Key) -> Option<&Value> {
-        self.store.get(key)
-    }
-
     pub fn find<T: ApiObject>(&self, namespace: &str, name: &str) -> Option<T>
     where
         T::Scope: Scoped,

@@ -27,6 +27,7 @@ use crate::controllers::{
     Action, Change, Controller, Key, KindRef, Part, Plan, Snapshot, View, Write, conditions, meta, name_of, pods,
 };
 use cluster::{Cluster, NodeInfo};
+pub(crate) use taints::{tolerates, tolerations};
 
 /// The name pods ask for when they ask for nobody else.
 const NAME: &str = "default-scheduler";
