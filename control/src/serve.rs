@@ -12,6 +12,7 @@ mod health;
 mod input;
 mod negotiate;
 pub mod object;
+mod openapi;
 mod page;
 mod patch;
 mod proto;

@@ -1,8 +1,6 @@
 //! Discovery: `/api`, `/apis` and below, aggregated and legacy. Owns: its documents, made from the registry. Does not
 //! own: OpenAPI.
 
-use std::sync::Arc;
-
 use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, StatusCode};
 use pintle_control_plan::kind::{Scope, Subresource};
@@ -10,7 +8,6 @@ use pintle_control_plan::registry::{DynKind, KINDS};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::Api;
 use super::answer::{Outcome, json_bytes, typed, whole};
 use super::route::{header, ok};
 
@@ -132,7 +129,7 @@ pub fn group_versions() -> Vec<(&'static str, Vec<&'static str>)> {
 }
 
 /// Answers if the path belongs to discovery.
-pub fn answer(_api: &Arc<Api>, path: &str, headers: &HeaderMap) -> Option<Outcome> {
+pub fn answer(path: &str, headers: &HeaderMap) -> Option<Outcome> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let accept = header(headers, &ACCEPT);
     match parts.as_slice() {

@@ -15,7 +15,7 @@ use pintle_control_plan::strategy;
 use super::answer::{Answer, Failure, Outcome, json};
 use super::call::Call;
 use super::query::Query;
-use super::{Api, delete, discovery, health, input, patch, read, watch, write};
+use super::{Api, delete, discovery, health, input, openapi, patch, read, watch, write};
 use crate::auth::Peer;
 
 /// Answers one request; never fails, as every failure has a Status.
@@ -46,7 +46,10 @@ async fn other(api: &Arc<Api>, user: &User, path: &str, request: Request<Incomin
     if let Some(answer) = health::answer(api, path, &query) {
         return Ok(answer);
     }
-    discovery::answer(api, path, &parts.headers).unwrap_or_else(|| Err(status::no_such_path().into()))
+    let accept = header(&parts.headers, &http::header::ACCEPT);
+    openapi::answer(path, accept, &parts.headers)
+        .or_else(|| discovery::answer(path, &parts.headers))
+        .unwrap_or_else(|| Err(status::no_such_path().into()))
 }
 
 async fn resource(
