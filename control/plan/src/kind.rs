@@ -210,6 +210,13 @@ pub trait Kind: Send + Sync + 'static {
     fn delete(_object: &Self::Object, _asked_grace_s: Option<i64>) -> DeletePlan {
         DeletePlan::Now
     }
+    /// Told when a deletion begins: Namespace shows it in its phase.
+    fn deletion_began(_object: &mut Self::Object) {}
+    /// Whether something of the kind's own, besides metadata.finalizers, holds a deleted object (Namespace's
+    /// spec.finalizers).
+    fn is_held(_object: &Self::Object) -> bool {
+        false
+    }
     /// Reads (replicas wanted, replicas observed, selector) for `/scale`.
     fn scale(_object: &Self::Object) -> Option<Scale> {
         None

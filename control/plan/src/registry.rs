@@ -172,6 +172,10 @@ pub trait Object: Send + Sync {
     fn fields(&self) -> Vec<String>;
     /// [`Kind::delete`].
     fn delete(&self, asked_grace_s: Option<i64>) -> DeletePlan;
+    /// [`Kind::deletion_began`].
+    fn deletion_began(&mut self);
+    /// [`Kind::is_held`].
+    fn is_held(&self) -> bool;
     /// [`Kind::scale`].
     fn scale(&self) -> Option<Scale>;
     /// [`Kind::set_scale`].
@@ -344,6 +348,12 @@ impl<K: Kind> Object for Typed<K> {
     }
     fn delete(&self, asked_grace_s: Option<i64>) -> DeletePlan {
         K::delete(&self.0, asked_grace_s)
+    }
+    fn deletion_began(&mut self) {
+        K::deletion_began(&mut self.0);
+    }
+    fn is_held(&self) -> bool {
+        K::is_held(&self.0)
     }
     fn scale(&self) -> Option<Scale> {
         K::scale(&self.0)

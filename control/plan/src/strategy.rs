@@ -127,6 +127,9 @@ pub fn begin_deletion(object: &mut dyn Object, grace_s: i64, now: Timestamp) -> 
     if first && let Some(generation) = &mut metadata.generation {
         *generation += 1;
     }
+    if first {
+        object.deletion_began();
+    }
     true
 }
 
@@ -136,6 +139,7 @@ pub fn may_go(object: &dyn Object) -> bool {
     metadata.deletion_timestamp.is_some()
         && metadata.deletion_grace_period_seconds.unwrap_or(0) == 0
         && metadata.finalizers.as_ref().is_none_or(Vec::is_empty)
+        && !object.is_held()
 }
 
 fn check_uid(new: &dyn Object, old: &dyn Object) -> Result<(), Box<Status>> {

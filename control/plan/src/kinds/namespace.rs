@@ -1,7 +1,7 @@
 //! Namespace: phases, the `kubernetes` finalizer and the name label.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, NamespaceSpec, NamespaceStatus};
+use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 use pintle_api::field::{FieldErrors, Path};
 use pintle_api::name;
 use serde_json::Value;
@@ -64,6 +64,15 @@ impl Kind for Namespaces {
         vec![super::name(&object.metadata), phase(object).into(), super::age(&object.metadata, now)]
     }
 
+    fn deletion_began(object: &mut Namespace) {
+        object.status.get_or_insert_default().phase = Some("Terminating".to_owned());
+    }
+
+    fn is_held(object: &Namespace) -> bool {
+        let finalizers = object.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
+        finalizers.is_some_and(|finalizers| !finalizers.is_empty())
+    }
+
     fn fields(object: &Namespace) -> Vec<String> {
         vec![phase(object)]
     }
@@ -71,15 +80,4 @@ impl Kind for Namespaces {
 
 fn phase(object: &Namespace) -> String {
     object.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default()
-}
-
-/// A namespace whose deletion has begun: phase Terminating, deletionTimestamp set, waiting for `spec.finalizers`.
-pub fn terminating(object: &mut Namespace) {
-    object.status.get_or_insert_default().phase = Some("Terminating".to_owned());
-}
-
-/// Whether nothing holds a deleted namespace any more.
-pub fn finalized(object: &Namespace) -> bool {
-    let spec: Option<&NamespaceSpec> = object.spec.as_ref();
-    spec.and_then(|spec| spec.finalizers.as_ref()).is_none_or(Vec::is_empty)
 }
