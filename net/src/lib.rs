@@ -9,6 +9,7 @@ pub mod error;
 pub mod ipam;
 pub mod link;
 pub mod netns;
+pub mod nfnetlink;
 pub mod pod;
 pub mod routes;
 mod rt;

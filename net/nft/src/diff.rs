@@ -1,0 +1,290 @@
+//! From what is installed to what is wanted: ordered operations in bounded batches.
+//!
+//! Every batch is one kernel transaction. The order makes the state between two batches harmless too: what is pointed
+//! to appears before what points to it, and disappears after. An element whose data changes is one operation, so no
+//! batch boundary falls between its removal and its return.
+
+use std::collections::BTreeMap;
+
+use crate::expr::{Expr, Name, Verdict};
+use crate::ruleset::{Chain, Data, Hook, Rule, Ruleset, Set, SetDecl, Table, TableId};
+use crate::value::Value;
+
+/// Operations per batch unless told otherwise: a transaction of this size takes a few tens of milliseconds.
+pub const BATCH_MAX: usize = 8_000;
+
+/// Batches in order; each is applied whole or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// Never empty ones.
+    pub batches: Vec<Vec<Op>>,
+}
+
+/// One operation on one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// In which table.
+    pub table: TableId,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What an operation does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make the table; no error if it exists.
+    AddTable,
+    /// Delete the table with all it holds; an error if there is none.
+    DelTable,
+    /// Make a set or map.
+    AddSet(Name, SetDecl),
+    /// Delete a set or map and its elements.
+    DelSet(Name),
+    /// Make a chain, without rules.
+    AddChain(Name, Option<Hook>),
+    /// Delete a chain and its rules.
+    DelChain(Name),
+    /// Remove all rules of a chain.
+    FlushChain(Name),
+    /// Append a rule.
+    AddRule(Name, Rule),
+    /// Add an element.
+    AddElement(Name, Value, Data),
+    /// Give an element other data.
+    ReplaceElement(Name, Value, Data),
+    /// Delete an element.
+    DelElement(Name, Value),
+}
+
+impl Transaction {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// The number of operations.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batches.iter().map(Vec::len).sum()
+    }
+
+    /// Cuts operations into batches of at most `max`.
+    #[must_use]
+    pub fn in_batches(ops: Vec<Op>, max: usize) -> Self {
+        let mut batches = Vec::with_capacity(ops.len().div_ceil(max.max(1)));
+        let mut ops = ops.into_iter().peekable();
+        while ops.peek().is_some() {
+            batches.push(ops.by_ref().take(max.max(1)).collect());
+        }
+        Self { batches }
+    }
+}
+
+/// The transaction from installed to wanted; empty when they agree.
+#[must_use]
+pub fn diff(installed: &Ruleset, wanted: &Ruleset) -> Transaction {
+    let mut ops = Vec::new();
+    let none = Table::default();
+    for (id, table) in &wanted.tables {
+        let old = installed.tables.get(id);
+        let mut stages = Stages::new(id);
+        if old.is_none() {
+            stages.op(Stage::Declare, Action::AddTable);
+        }
+        stages.sets(&old.unwrap_or(&none).sets, &table.sets);
+        stages.chains(&old.unwrap_or(&none).chains, &table.chains);
+        ops.extend(stages.finish());
+    }
+    for id in installed.tables.keys().filter(|id| !wanted.tables.contains_key(id)) {
+        ops.push(Op { table: id.clone(), action: Action::DelTable });
+    }
+    Transaction::in_batches(ops, BATCH_MAX)
+}
+
+/// Replaces everything in one transaction, whatever is installed: packets see the old rules or the new ones, never
+/// none. Adding the table before deleting it makes the deletion succeed when there is none.
+#[must_use]
+pub fn replace(wanted: &Ruleset) -> Transaction {
+    let mut ops = Vec::new();
+    for id in wanted.tables.keys() {
+        for action in [Action::AddTable, Action::DelTable] {
+            ops.push(Op { table: id.clone(), action });
+        }
+    }
+    ops.extend(diff(&Ruleset::default(), wanted).batches.into_iter().flatten());
+    Transaction { batches: if ops.is_empty() { vec![] } else { vec![ops] } }
+}
+
+/// Removes these tables, whether they are there or not.
+#[must_use]
+pub fn remove(tables: &[TableId]) -> Transaction {
+    let both = |id: &TableId| [Action::AddTable, Action::DelTable].map(|action| Op { table: id.clone(), action });
+    Transaction::in_batches(tables.iter().flat_map(both).collect(), BATCH_MAX)
+}
+
+/// The order of operations within a table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Objects that others name.
+    Declare,
+    /// Rules of chains that are new or changed.
+    Rules,
+    /// Elements that only carry values: nothing leads to them yet.
+    Values,
+    /// Elements that lead packets somewhere.
+    Verdicts,
+    /// Elements nothing leads to any more.
+    Forget,
+    /// Objects nothing names any more.
+    Drop,
+}
+
+struct Stages<'a> {
+    table: &'a TableId,
+    ops: BTreeMap<Stage, Vec<Op>>,
+}
+
+impl<'a> Stages<'a> {
+    fn new(table: &'a TableId) -> Self {
+        Self { table, ops: BTreeMap::new() }
+    }
+
+    fn op(&mut self, stage: Stage, action: Action) {
+        self.ops.entry(stage).or_default().push(Op { table: self.table.clone(), action });
+    }
+
+    fn finish(self) -> Vec<Op> {
+        self.ops.into_values().flatten().collect()
+    }
+
+    fn sets(&mut self, old: &BTreeMap<Name, Set>, new: &BTreeMap<Name, Set>) {
+        let none = BTreeMap::new();
+        for (name, set) in new {
+            // A set cannot change its type in place. Ours are constant by name, so this is a new version's business,
+            // which replaces the whole table.
+            if !old.contains_key(name) {
+                self.op(Stage::Declare, Action::AddSet(name.clone(), set.decl.clone()));
+            }
+            self.elements(name, old.get(name).map_or(&none, |s| &s.elements), &set.elements);
+        }
+        for name in old.keys().filter(|name| !new.contains_key(*name)) {
+            self.op(Stage::Drop, Action::DelSet(name.clone()));
+        }
+    }
+
+    fn elements(&mut self, set: &Name, old: &BTreeMap<Value, Data>, new: &BTreeMap<Value, Data>) {
+        for (key, data) in new {
+            match old.get(key) {
+                Some(same) if same == data => {}
+                Some(_) => self.op(stage_of(data), Action::ReplaceElement(set.clone(), *key, data.clone())),
+                None => self.op(stage_of(data), Action::AddElement(set.clone(), *key, data.clone())),
+            }
+        }
+        for (key, data) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
+            // An element that leads somewhere goes before what it leads to.
+            let stage = if matches!(data, Data::Verdict(_)) { Stage::Verdicts } else { Stage::Forget };
+            self.op(stage, Action::DelElement(set.clone(), *key));
+        }
+    }
+
+    fn chains(&mut self, old: &BTreeMap<Name, Chain>, new: &BTreeMap<Name, Chain>) {
+        for (name, chain) in new {
+            match old.get(name) {
+                Some(same) if same == chain => {}
+                Some(_) => {
+                    self.op(Stage::Rules, Action::FlushChain(name.clone()));
+                    self.rules(name, &chain.rules);
+                }
+                None => {
+                    self.op(Stage::Declare, Action::AddChain(name.clone(), chain.hook));
+                    self.rules(name, &chain.rules);
+                }
+            }
+        }
+        // A chain that another dropped chain leads to goes after it: all are emptied first.
+        let gone: Vec<(&Name, &Chain)> = old.iter().filter(|(name, _)| !new.contains_key(*name)).collect();
+        for (name, chain) in &gone {
+            if chain.rules.iter().flatten().any(leads_on) {
+                self.op(Stage::Forget, Action::FlushChain((*name).clone()));
+            }
+        }
+        for (name, _) in gone {
+            self.op(Stage::Drop, Action::DelChain(name.clone()));
+        }
+    }
+
+    fn rules(&mut self, chain: &Name, rules: &[Rule]) {
+        for rule in rules {
+            self.op(Stage::Rules, Action::AddRule(chain.clone(), rule.clone()));
+        }
+    }
+}
+
+fn stage_of(data: &Data) -> Stage {
+    match data {
+        Data::Verdict(_) => Stage::Verdicts,
+        Data::Value(_) | Data::None => Stage::Values,
+    }
+}
+
+fn leads_on(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Verdict(Verdict::Goto(_) | Verdict::Jump(_))
+            | Expr::Lookup { .. }
+            | Expr::Map { .. }
+            | Expr::Vmap { .. }
+            | Expr::Remember { .. }
+    )
+}
+
+/// Carries a transaction out on a ruleset in memory, as the kernel would on its own: for tests, and for whoever keeps
+/// an image of what is installed.
+pub fn apply(ruleset: &mut Ruleset, transaction: &Transaction) {
+    for op in transaction.batches.iter().flatten() {
+        match &op.action {
+            Action::AddTable => drop(ruleset.tables.entry(op.table.clone()).or_default()),
+            Action::DelTable => drop(ruleset.tables.remove(&op.table)),
+            action => {
+                if let Some(table) = ruleset.tables.get_mut(&op.table) {
+                    apply_to_table(table, action);
+                }
+            }
+        }
+    }
+}
+
+fn apply_to_table(table: &mut Table, action: &Action) {
+    match action {
+        Action::AddTable | Action::DelTable => {}
+        Action::AddSet(name, decl) => {
+            table.sets.insert(name.clone(), Set { decl: decl.clone(), elements: BTreeMap::new() });
+        }
+        Action::DelSet(name) => drop(table.sets.remove(name)),
+        Action::AddChain(name, hook) => {
+            table.chains.insert(name.clone(), Chain { hook: *hook, rules: Vec::new() });
+        }
+        Action::DelChain(name) => drop(table.chains.remove(name)),
+        Action::FlushChain(name) => {
+            if let Some(chain) = table.chains.get_mut(name) {
+                chain.rules.clear();
+            }
+        }
+        Action::AddRule(name, rule) => {
+            if let Some(chain) = table.chains.get_mut(name) {
+                chain.rules.push(rule.clone());
+            }
+        }
+        Action::AddElement(name, key, data) | Action::ReplaceElement(name, key, data) => {
+            if let Some(set) = table.sets.get_mut(name) {
+                set.elements.insert(*key, data.clone());
+            }
+        }
+        Action::DelElement(name, key) => {
+            if let Some(set) = table.sets.get_mut(name) {
+                set.elements.remove(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Walks an imaginary packet, the first of a connection, through a ruleset and says what may become of it. Where a
+//! rule draws a random number, every number is tried, so the answer is a set. Pure, and independent of the planner:
+//! it reads expressions as the kernel does.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::cidr::{Cidr, Family};
+use crate::expr::{Base, CmpOp, CtKey, Expr, FIB_LOCAL, FibAddr, MetaKey, Reg, Verdict, Want};
+use crate::ruleset::{ChainKind, Data, HookPoint, Rule, Ruleset, Table};
+use crate::value::{Proto, Value};
+
+/// The machine the packet meets.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// Addresses of this machine's interfaces.
+    pub local: BTreeSet<IpAddr>,
+    /// What packets have added to dynamic sets: set and key.
+    pub remembered: BTreeSet<(String, Value)>,
+}
+
+/// Where a packet comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From a process of this machine.
+    Local,
+    /// From an interface: a pod, another node, the world.
+    Arriving,
+}
+
+/// The first packet of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Transport protocol.
+    pub proto: Proto,
+    /// Destination port.
+    pub port: u16,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// What may become of a packet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// It goes to this address and port.
+    Delivered {
+        /// Where to, after translation.
+        to: IpAddr,
+        /// On which port.
+        port: u16,
+        /// With which source address the receiver sees it.
+        source: SourceSeen,
+    },
+    /// Dropped without a word.
+    Dropped,
+    /// Refused with a message to the sender.
+    Rejected,
+}
+
+/// The source address the receiver of a packet sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SourceSeen {
+    /// The sender's own.
+    Kept,
+    /// This machine's.
+    Masqueraded,
+}
+
+impl std::fmt::Display for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Delivered { to, port, source } => {
+                write!(f, "{}", std::net::SocketAddr::new(*to, *port))?;
+                if *source == SourceSeen::Masqueraded { f.write_str(" masqueraded") } else { Ok(()) }
+            }
+            Self::Dropped => f.write_str("DROP"),
+            Self::Rejected => f.write_str("REJECT"),
+        }
+    }
+}
+
+/// Everything that may become of the packet: one fate for each outcome of the random choices on its way.
+#[must_use]
+pub fn trace(ruleset: &Ruleset, machine: &Machine, packet: Packet) -> BTreeSet<Fate> {
+    let mut fates = BTreeSet::new();
+    // Choices are tried like the digits of a counter; a walk reports the choices it met.
+    let mut digits: Vec<u32> = Vec::new();
+    loop {
+        let mut walk = Walk::new(ruleset, machine, packet, digits.clone());
+        fates.insert(walk.run());
+        digits = walk.choices.iter().map(|c| c.taken).collect();
+        loop {
+            let Some(last) = digits.pop() else { return fates };
+            if last + 1 < walk.choices[digits.len()].of {
+                digits.push(last + 1);
+                break;
+            }
+        }
+    }
+}
+
+struct Choice {
+    taken: u32,
+    of: u32,
+}
+
+struct Walk<'a> {
+    ruleset: &'a Ruleset,
+    machine: &'a Machine,
+    packet: Packet,
+    mark: u32,
+    translated: bool,
+    source: SourceSeen,
+    planned: Vec<u32>,
+    choices: Vec<Choice>,
+}
+
+/// How a chain ended.
+enum End {
+    /// Fell off its end, or returned: the caller goes on.
+    Through,
+    /// This hook is done with the packet.
+    Accepted,
+    /// The packet is gone.
+    Fate(Fate),
+}
+
+impl<'a> Walk<'a> {
+    fn new(ruleset: &'a Ruleset, machine: &'a Machine, packet: Packet, planned: Vec<u32>) -> Self {
+        let source = SourceSeen::Kept;
+        Self { ruleset, machine, packet, mark: 0, translated: false, source, planned, choices: Vec::new() }
+    }
+
+    fn run(&mut self) -> Fate {
+        let first = match self.packet.origin {
+            Origin::Local => HookPoint::Output,
+            Origin::Arriving => HookPoint::Prerouting,
+        };
+        if let Some(fate) = self.hook(first) {
+            return fate;
+        }
+        // The destination may be another one now: routing decides anew.
+        let here = self.machine.local.contains(&self.packet.destination);
+        let rest: &[HookPoint] = match (self.packet.origin, here) {
+            (Origin::Arriving, true) => &[HookPoint::Input],
+            (Origin::Arriving, false) => &[HookPoint::Forward, HookPoint::Postrouting],
+            (Origin::Local, true) => &[HookPoint::Postrouting, HookPoint::Input],
+            (Origin::Local, false) => &[HookPoint::Postrouting],
+        };
+        for at in rest {
+            if let Some(fate) = self.hook(*at) {
+                return fate;
+            }
+        }
+        Fate::Delivered { to: self.packet.destination, port: self.packet.port, source: self.source }
+    }
+
+    fn hook(&mut self, at: HookPoint) -> Option<Fate> {
+        let family = Family::of(self.packet.destination);
+        let ruleset = self.ruleset;
+        let mut bases = Vec::new();
+        for (id, table) in ruleset.tables.iter().filter(|(id, _)| id.family == family) {
+            for chain in table.chains.values() {
+                if let Some(hook) = chain.hook.filter(|h| h.at == at) {
+                    bases.push((hook.priority, hook.kind, id, table, chain));
+                }
+            }
+        }
+        bases.sort_by_key(|(priority, ..)| *priority);
+        let mut nat_done = false;
+        for (_, kind, _, table, chain) in bases {
+            // Once a translation is decided, later nat chains of the hook do not see the packet.
+            if kind == ChainKind::Nat && nat_done {
+                continue;
+            }
+            let (before, translated) = (self.source, self.translated);
+            if let End::Fate(fate) = self.chain(table, &chain.rules, 0) {
+                return Some(fate);
+            }
+            nat_done |= self.source != before || self.translated != translated;
+        }
+        None
+    }
+
+    fn chain(&mut self, table: &Table, rules: &[Rule], depth: u8) -> End {
+        // The kernel refuses deeper nesting (NFT_JUMP_STACK_SIZE).
+        if depth > 16 {
+            return End::Fate(Fate::Dropped);
+        }
+        for rule in rules {
+            let Some(verdict) = self.rule(table, rule) else { continue };
+            let called = |name| table.chains.get(name).map(|c| c.rules.as_slice()).unwrap_or_default();
+            let end = match verdict {
+                Decision::Done => End::Accepted,
+                Decision::Fate(fate) => End::Fate(fate),
+                Decision::Verdict(Verdict::Accept) => End::Accepted,
+                Decision::Verdict(Verdict::Drop) => End::Fate(Fate::Dropped),
+                Decision::Verdict(Verdict::Return) => End::Through,
+                Decision::Verdict(Verdict::Goto(name)) => self.chain(table, called(&name), depth + 1),
+                Decision::Verdict(Verdict::Jump(name)) => match self.chain(table, called(&name), depth + 1) {
+                    End::Through => continue,
+                    end => end,
+                },
+            };
+            return end;
+        }
+        End::Through
+    }
+
+    /// What a rule decides; `None` when it stops before or has nothing to say.
+    fn rule(&mut self, table: &Table, rule: &Rule) -> Option<Decision> {
+        let mut regs = Registers::default();
+        for expr in rule {
+            match self.expr(table, expr, &mut regs) {
+                Step::Next => {}
+                Step::Break => return None,
+                Step::Decide(decision) => return Some(decision),
+            }
+        }
+        None
+    }
+
+    fn expr(&mut self, table: &Table, expr: &Expr, regs: &mut Registers) -> Step {
+        match expr {
+            Expr::Payload { base, offset, len, dest } => return self.payload(*base, *offset, *len, *dest, regs),
+            Expr::Meta { key: MetaKey::Mark, dest } => regs.set(*dest, &self.mark.to_ne_bytes()),
+            Expr::Meta { key: MetaKey::L4Proto, dest } => regs.set(*dest, &[self.packet.proto.number()]),
+            Expr::SetMark { source } => self.mark = u32::from_ne_bytes(regs.word(*source)),
+            // It is the first packet of its connection.
+            Expr::Ct { key: CtKey::State, dest } => regs.set(*dest, &8_u32.to_ne_bytes()),
+            Expr::Ct { key: CtKey::Status, dest } => {
+                regs.set(*dest, &if self.translated { 32_u32 } else { 0 }.to_ne_bytes());
+            }
+            Expr::Cmp { op, source, value } => {
+                let equal = regs.get(*source, value.as_bytes().len()) == value.as_bytes();
+                return Step::go_on_if(equal == (*op == CmpOp::Eq));
+            }
+            Expr::Bitwise { source, dest, mask, xor } => {
+                let bytes: Vec<u8> = regs
+                    .get(*source, mask.as_bytes().len())
+                    .iter()
+                    .zip(mask.as_bytes().iter().zip(xor.as_bytes()))
+                    .map(|(b, (m, x))| (b & m) ^ x)
+                    .collect();
+                regs.set(*dest, &bytes);
+            }
+            Expr::Lookup { set, source, want } => {
+                let found = self.lookup(table, set, *source, regs).is_some();
+                return Step::go_on_if(found == (*want == Want::Present));
+            }
+            Expr::Map { set, source, dest } => match self.lookup(table, set, *source, regs) {
+                Some(Data::Value(value)) => regs.set(*dest, value.as_bytes()),
+                _ => return Step::Break,
+            },
+            Expr::Vmap { set, source } => match self.lookup(table, set, *source, regs) {
+                Some(Data::Verdict(verdict)) => return Step::Decide(Decision::Verdict(verdict)),
+                _ => return Step::Break,
+            },
+            Expr::Immediate { dest, value } => regs.set(*dest, value.as_bytes()),
+            Expr::Verdict(verdict) => return Step::Decide(Decision::Verdict(verdict.clone())),
+            Expr::Dnat { family, addr, port } => return self.dnat(*family, *addr, *port, regs),
+            Expr::Masquerade(_) => {
+                self.source = SourceSeen::Masqueraded;
+                return Step::Decide(Decision::Done);
+            }
+            Expr::Reject(_) => return Step::Decide(Decision::Fate(Fate::Rejected)),
+            Expr::Random { modulus, offset, dest } => {
+                let taken = self.planned.get(self.choices.len()).copied().unwrap_or(0);
+                self.choices.push(Choice { taken, of: *modulus });
+                regs.set(*dest, &(offset + taken).to_ne_bytes());
+            }
+            Expr::FibType { addr, dest } => {
+                let addr = if *addr == FibAddr::Source { self.packet.source } else { self.packet.destination };
+                // 1 is RTN_UNICAST, an address elsewhere.
+                let kind = if self.is_local(addr) { FIB_LOCAL } else { 1 };
+                regs.set(*dest, &kind.to_ne_bytes());
+            }
+            Expr::Remember { .. } | Expr::Counter => {}
+        }
+        Step::Next
+    }
+
+    fn payload(&self, base: Base, offset: u32, len: u32, dest: Reg, regs: &mut Registers) -> Step {
+        let header: Vec<u8> = match (base, self.packet.source, self.packet.destination) {
+            (Base::Network, IpAddr::V4(s), IpAddr::V4(d)) => [&[0; 12][..], &s.octets(), &d.octets()].concat(),
+            (Base::Network, IpAddr::V6(s), IpAddr::V6(d)) => [&[0; 8][..], &s.octets(), &d.octets()].concat(),
+            (Base::Network, ..) => return Step::Break,
+            (Base::Transport, ..) => [[0, 0], self.packet.port.to_be_bytes()].concat(),
+        };
+        let (from, len) = (offset as usize, len as usize);
+        match header.get(from..from + len) {
+            Some(bytes) => {
+                regs.set(dest, bytes);
+                Step::Next
+            }
+            None => Step::Break,
+        }
+    }
+
+    fn dnat(&mut self, family: Family, addr: Reg, port: Reg, regs: &Registers) -> Step {
+        self.packet.destination = match family {
+            Family::V4 => IpAddr::from(regs.word(addr)),
+            Family::V6 => IpAddr::from(<[u8; 16]>::try_from(regs.get(addr, 16)).unwrap_or_default()),
+        };
+        let [a, b, ..] = regs.word(port);
+        self.packet.port = u16::from_be_bytes([a, b]);
+        self.translated = true;
+        Step::Decide(Decision::Done)
+    }
+
+    fn lookup(&self, table: &Table, set: &str, source: Reg, regs: &Registers) -> Option<Data> {
+        let set_ = table.sets.get(set)?;
+        let len = set_.decl.key.iter().map(|t| t.padded_len()).sum();
+        let key = Value::new().with(regs.get(source, len));
+        let remembered = || self.machine.remembered.contains(&(set.to_owned(), key)).then_some(Data::None);
+        set_.elements.get(&key).cloned().or_else(remembered)
+    }
+
+    fn is_local(&self, addr: IpAddr) -> bool {
+        let loopback = Cidr::new(IpAddr::from([127, 0, 0, 0]), 8).is_some_and(|c| c.contains(addr));
+        loopback || self.machine.local.contains(&addr)
+    }
+}
+
+enum Decision {
+    Verdict(Verdict),
+    /// A translation, which ends the hook's chain like an accept.
+    Done,
+    Fate(Fate),
+}
+
+enum Step {
+    Next,
+    Break,
+    Decide(Decision),
+}
+
+impl Step {
+    fn go_on_if(condition: bool) -> Self {
+        if condition { Self::Next } else { Self::Break }
+    }
+}
+
+struct Registers {
+    bytes: [u8; 64],
+}
+
+impl Default for Registers {
+    fn default() -> Self {
+        Self { bytes: [0; 64] }
+    }
+}
+
+impl Registers {
+    fn set(&mut self, reg: Reg, value: &[u8]) {
+        let from = usize::from(reg.index()) * 4;
+        let end = (from + value.len()).min(self.bytes.len());
+        // The kernel clears the rest of the last word it writes.
+        let padded = end.next_multiple_of(4).min(self.bytes.len());
+        self.bytes[from..padded].fill(0);
+        self.bytes[from..end].copy_from_slice(&value[..end - from]);
+    }
+
+    fn get(&self, reg: Reg, len: usize) -> &[u8] {
+        let from = usize::from(reg.index()) * 4;
+        &self.bytes[from..(from + len).min(self.bytes.len())]
+    }
+
+    fn word(&self, reg: Reg) -> [u8; 4] {
+        self.get(reg, 4).try_into().unwrap_or_default()
+    }
+}
+
+/// A readable summary of fates: `10.42.0.5:80 | 10.42.0.6:80 masqueraded`.
+#[must_use]
+pub fn summary(fates: &BTreeSet<Fate>) -> String {
+    fates.iter().map(ToString::to_string).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" | ")
+}

@@ -1,0 +1,229 @@
+//! The part of the table that no Service changes: its sets, its hooks and the few constant rules.
+//!
+//! ```text
+//! prerouting, output ─► services ─► ip daddr . proto . port vmap @service-ips ──► what that Service wants
+//!                          │        ip daddr @cluster-ips ──────────────────────► reject   (no such port)
+//!                          │        ip daddr in the service range ──────────────► drop     (no such Service)
+//!                          └──────► to this machine: proto . port vmap @node-ports ► what that Service wants
+//! postrouting ─► marked on its way in ─► masquerade
+//!                ip saddr . ip daddr @hairpin ─► masquerade   (a pod that reached itself)
+//!                pods ─► outside ─► masquerade
+//! ```
+//!
+//! Everything sits in nat chains, which see the first packet of a connection only: an established connection costs
+//! nothing.
+
+use pintle_nft::expr::{
+    CmpOp, FIB_LOCAL, FibAddr, MetaKey, PortChoice, RejectWith, Want, clear_mark_bits, daddr, dport, in_range, saddr,
+};
+use pintle_nft::{
+    Chain, ChainKind, Cidr, DataType, Expr, Family, Hook, HookPoint, Name, Reg, Rule, Set, SetKind, Table, TableId,
+    Value, Verdict,
+};
+
+use crate::config::{Config, Egress, NodePortAddresses};
+
+/// `address . protocol . port` to what becomes of the packet.
+pub const SERVICE_IPS: &str = "service-ips";
+/// `protocol . port` of node ports to what becomes of the packet.
+pub const NODE_PORTS: &str = "node-ports";
+/// `address . protocol . port . number` to a server.
+pub const ENDPOINTS: &str = "endpoints";
+/// `protocol . port . number` of node ports to a server.
+pub const PORT_ENDPOINTS: &str = "port-endpoints";
+/// All live ClusterIPs.
+pub const CLUSTER_IPS: &str = "cluster-ips";
+/// Servers on this node, each with itself: `address . address`.
+pub const HAIRPIN: &str = "hairpin";
+/// Where refused packets go.
+pub const REJECT: &str = "reject";
+
+/// The bit of the packet mark that asks for masquerading; kube-proxy's, so that others who know it leave it alone.
+pub const MASQUERADE_BIT: u32 = 0x4000;
+
+const R0: Reg = Reg::new(0);
+/// `dstnat` and `srcnat` of linux/netfilter_ipv4.h.
+const DESTINATION_NAT: i32 = -100;
+const SOURCE_NAT: i32 = 100;
+
+/// The table's identity.
+#[must_use]
+pub fn table_id(config: &Config) -> TableId {
+    TableId { family: config.family, name: config.table.as_str().into() }
+}
+
+/// The type of an address of a family.
+#[must_use]
+pub fn addr_type(family: Family) -> DataType {
+    match family {
+        Family::V4 => DataType::Ipv4Addr,
+        Family::V6 => DataType::Ipv6Addr,
+    }
+}
+
+/// The registers an address takes.
+#[must_use]
+pub fn addr_words(family: Family) -> u8 {
+    match family {
+        Family::V4 => 1,
+        Family::V6 => 4,
+    }
+}
+
+/// The table without any Service.
+#[must_use]
+pub fn table(config: &Config) -> Table {
+    let mut table = Table::default();
+    for (name, set) in sets(config.family) {
+        table.sets.insert(name.into(), set);
+    }
+    let nat = |at, priority| Some(Hook { kind: ChainKind::Nat, at, priority });
+    let to_services = || vec![vec![Expr::Verdict(Verdict::Jump("services".into()))]];
+    let mut chain = |name: &str, hook, rules| table.chains.insert(name.into(), Chain { hook, rules });
+    chain("prerouting", nat(HookPoint::Prerouting, DESTINATION_NAT), to_services());
+    chain("output", nat(HookPoint::Output, DESTINATION_NAT), to_services());
+    chain("services", None, services(config));
+    chain(REJECT, None, vec![vec![Expr::Reject(RejectWith::PortUnreachable(config.family))]]);
+    chain("postrouting", nat(HookPoint::Postrouting, SOURCE_NAT), postrouting(config));
+    chain(
+        "masquerade",
+        None,
+        vec![clear_mark_bits(MASQUERADE_BIT).to_vec(), vec![Expr::Masquerade(PortChoice::Random)]],
+    );
+    chain("egress", None, egress(config));
+    table
+}
+
+fn sets(family: Family) -> [(&'static str, Set); 6] {
+    let addr = addr_type(family);
+    let (proto, port, number) = (DataType::InetProto, DataType::InetService, DataType::Mark);
+    let server = || SetKind::Map(vec![addr, port]);
+    [
+        (SERVICE_IPS, Set::new(&[addr, proto, port], SetKind::Verdicts)),
+        (NODE_PORTS, Set::new(&[proto, port], SetKind::Verdicts)),
+        (ENDPOINTS, Set::new(&[addr, proto, port, number], server())),
+        (PORT_ENDPOINTS, Set::new(&[proto, port, number], server())),
+        (CLUSTER_IPS, Set::new(&[addr], SetKind::Plain)),
+        (HAIRPIN, Set::new(&[addr, addr], SetKind::Plain)),
+    ]
+}
+
+/// Loads `address . protocol . port` from register 0 on.
+#[must_use]
+pub fn frontend_key(family: Family) -> Vec<Expr> {
+    let next = addr_words(family);
+    let mut exprs = vec![daddr(family, R0)];
+    exprs.extend(port_key(next));
+    exprs
+}
+
+/// Loads `protocol . port` from register `first` on.
+#[must_use]
+pub fn port_key(first: u8) -> Vec<Expr> {
+    vec![Expr::Meta { key: MetaKey::L4Proto, dest: Reg::new(first) }, dport(Reg::new(first + 1))]
+}
+
+fn services(config: &Config) -> Vec<Rule> {
+    let family = config.family;
+    let mut lookup = frontend_key(family);
+    lookup.push(Expr::Vmap { set: SERVICE_IPS.into(), source: R0 });
+    let mut rules = vec![
+        lookup,
+        vec![
+            daddr(family, R0),
+            Expr::Lookup { set: CLUSTER_IPS.into(), source: R0, want: Want::Present },
+            goto(REJECT),
+        ],
+    ];
+    for range in config.ours(&config.service_ranges) {
+        rules.push(
+            [vec![daddr(family, R0)], in_range(R0, range, CmpOp::Eq), vec![Expr::Verdict(Verdict::Drop)]].concat(),
+        );
+    }
+    match &config.node_port_addresses {
+        NodePortAddresses::All => rules.push(node_ports(config, None)),
+        NodePortAddresses::In(ranges) => {
+            rules.extend(config.ours(ranges).into_iter().map(|range| node_ports(config, Some(range))));
+        }
+    }
+    rules
+}
+
+fn node_ports(config: &Config, range: Option<Cidr>) -> Rule {
+    let family = config.family;
+    let local = Value::new().number(FIB_LOCAL);
+    let mut rule = vec![
+        Expr::FibType { addr: FibAddr::Destination, dest: R0 },
+        Expr::Cmp { op: CmpOp::Eq, source: R0, value: local },
+        daddr(family, R0),
+    ];
+    rule.extend(loopback(family).map(|l| in_range(R0, l, CmpOp::Ne)).into_iter().flatten());
+    if let Some(range) = range {
+        rule.push(daddr(family, R0));
+        rule.extend(in_range(R0, range, CmpOp::Eq));
+    }
+    rule.extend(port_key(0));
+    rule.push(Expr::Vmap { set: NODE_PORTS.into(), source: R0 });
+    rule
+}
+
+fn loopback(family: Family) -> Option<Cidr> {
+    match family {
+        Family::V4 => Cidr::new([127, 0, 0, 0].into(), 8),
+        Family::V6 => Some(Cidr::host(std::net::Ipv6Addr::LOCALHOST.into())),
+    }
+}
+
+fn multicast(family: Family) -> Option<Cidr> {
+    match family {
+        Family::V4 => Cidr::new([224, 0, 0, 0].into(), 4),
+        Family::V6 => Cidr::new(std::net::Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
+    }
+}
+
+fn postrouting(config: &Config) -> Vec<Rule> {
+    let family = config.family;
+    let (bit, none) = (Value::new().number(MASQUERADE_BIT), Value::new().number(0));
+    let itself = Reg::new(addr_words(family));
+    vec![
+        vec![
+            Expr::Meta { key: MetaKey::Mark, dest: R0 },
+            Expr::Bitwise { source: R0, dest: R0, mask: bit, xor: none },
+            Expr::Cmp { op: CmpOp::Ne, source: R0, value: none },
+            goto("masquerade"),
+        ],
+        vec![
+            saddr(family, R0),
+            daddr(family, itself),
+            Expr::Lookup { set: HAIRPIN.into(), source: R0, want: Want::Present },
+            Expr::Masquerade(PortChoice::Random),
+        ],
+        vec![Expr::Verdict(Verdict::Goto("egress".into()))],
+    ]
+}
+
+/// Pods' packets to outside the cluster get this machine's address. Several pod ranges are one cluster.
+fn egress(config: &Config) -> Vec<Rule> {
+    let family = config.family;
+    let ranges = config.ours(&config.cluster_ranges);
+    if config.egress == Egress::Leave {
+        return Vec::new();
+    }
+    let rule = |from: &Cidr| {
+        let mut rule = vec![saddr(family, R0)];
+        rule.extend(in_range(R0, *from, CmpOp::Eq));
+        for to in ranges.iter().copied().chain(multicast(family)) {
+            rule.push(daddr(family, R0));
+            rule.extend(in_range(R0, to, CmpOp::Ne));
+        }
+        rule.push(Expr::Masquerade(PortChoice::Random));
+        rule
+    };
+    ranges.iter().map(rule).collect()
+}
+
+/// Goes on in another chain for good.
+#[must_use]
+pub fn goto(chain: &str) -> Expr {
+    Expr::Verdict(Verdict::Goto(Name::from(chain)))
+}

@@ -1,0 +1,8 @@
+//! The proxy's ruleset against the real kernel: real connections in namespaces of the test's own, and the real `nft`
+//! to list what we installed.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../../plan/tests/story/objects.rs"]
+mod objects;
+mod rules;
+mod world;

@@ -1,0 +1,123 @@
+use pintle_net::nfnetlink::Nft;
+use pintle_nft::diff;
+use pintle_proxy_plan::{Change, Config, Planner};
+use serde_json::json;
+
+use crate::objects::{service, slice, web};
+use crate::world::{NODE, ask, ask_from, ask_udp_from, nft_list, serve, world};
+
+fn planner() -> Planner {
+    let range = |text: &str| vec![text.parse().unwrap()];
+    Planner::new(Config::new("here", range("10.42.0.0/16"), range("10.43.0.0/16")))
+}
+
+fn load(planner: &Planner) -> Nft {
+    let mut nft = Nft::open().unwrap();
+    nft.commit(&diff::replace(&planner.full())).unwrap();
+    nft
+}
+
+#[test]
+fn the_kernel_takes_every_kind_of_rule_and_nft_lists_them() {
+    let Some(_world) = world("nftables") else { return };
+    let mut planner = planner();
+    planner.note(Change::Service(&service("plain", "10.43.0.10", json!({}))));
+    planner.note(Change::Slice(&web("plain", &["10.42.0.2@here", "10.42.1.2"])));
+    planner.note(Change::Service(&service("empty", "10.43.0.11", json!({}))));
+    let node_port = json!({"type": "NodePort", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]});
+    planner.note(Change::Service(&service("port", "10.43.0.12", node_port)));
+    planner.note(Change::Slice(&web("port", &["10.42.0.3@here"])));
+    let sticky =
+        json!({"sessionAffinity": "ClientIP", "externalIPs": ["198.51.100.1"], "externalTrafficPolicy": "Local"});
+    planner.note(Change::Service(&service("sticky", "10.43.0.13", sticky)));
+    planner.note(Change::Slice(&web("sticky", &["10.42.0.3@here", "10.42.1.3"])));
+    let balanced = json!({
+        "type": "LoadBalancer", "ingress": [{"ip": "198.51.100.2"}],
+        "loadBalancerSourceRanges": ["203.0.113.0/24"], "externalTrafficPolicy": "Local",
+    });
+    planner.note(Change::Service(&service("balanced", "10.43.0.14", balanced)));
+    planner.note(Change::Slice(&web("balanced", &["10.42.0.4@here!leaving", "10.42.1.4"])));
+    let update = planner.update();
+    assert_eq!(update.issues, []);
+    let mut nft = load(&planner);
+
+    let listed = nft_list();
+    for text in [
+        "ip daddr . meta l4proto . th dport vmap @service-ips",
+        "10.43.0.10 . tcp . 80 : goto cluster-2",
+        "10.43.0.11 . tcp . 80 : goto reject",
+        "fib daddr type local",
+        "numgen random mod 2",
+        "masquerade fully-random",
+        "reject",
+    ] {
+        assert!(listed.contains(text), "{text:?} is missing from:\n{listed}");
+    }
+    assert!(nft.table_exists(&pintle_proxy_plan::base::table_id(planner.config())).unwrap());
+    nft.commit(&diff::remove(&[pintle_proxy_plan::base::table_id(planner.config())])).unwrap();
+    assert_eq!(nft_list(), "");
+}
+
+#[test]
+fn connections_reach_pods_by_virtual_address_and_node_port() {
+    let Some(world) = world("nftables") else { return };
+    let (a, b) = (world.pod("10.42.0.2"), world.pod("10.42.0.3"));
+    serve(&a, "10.42.0.2", 8080);
+    let mut planner = planner();
+    let both = json!({"type": "NodePort", "ports": [
+        {"name": "http", "port": 80, "nodePort": 30080},
+        {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053},
+    ]});
+    planner.note(Change::Service(&service("web", "10.43.0.10", both)));
+    planner.note(Change::Slice(&web("web", &["10.42.0.2@here"])));
+    let mut udp = slice("web", ("dns", "UDP", 8080), &["10.42.0.2@here"]);
+    udp.metadata.name = Some("web-2".into());
+    planner.note(Change::Slice(&udp));
+    planner.note(Change::Service(&service("empty", "10.43.0.11", json!({}))));
+    planner.update();
+    load(&planner);
+
+    assert_eq!(ask_from(&b, "10.43.0.10:80").unwrap(), "10.42.0.2 10.42.0.3");
+    assert_eq!(ask_udp_from(&b, "10.43.0.10:53").unwrap(), "10.42.0.2 10.42.0.3");
+    // The node itself, and a pod that reaches itself, are masqueraded.
+    assert_eq!(ask("10.43.0.10:80").unwrap(), format!("10.42.0.2 {NODE}"));
+    assert_eq!(ask_from(&a, "10.43.0.10:80").unwrap(), format!("10.42.0.2 {NODE}"));
+    assert_eq!(ask_udp_from(&a, "10.43.0.10:53").unwrap(), format!("10.42.0.2 {NODE}"));
+    // From outside, by node port and by a routed virtual address.
+    assert_eq!(ask_from(&world.outside(), &format!("{NODE}:30080")).unwrap(), format!("10.42.0.2 {NODE}"));
+    assert_eq!(ask_udp_from(&world.outside(), &format!("{NODE}:30053")).unwrap(), format!("10.42.0.2 {NODE}"));
+    assert_eq!(ask_from(&world.outside(), "10.43.0.10:80").unwrap(), format!("10.42.0.2 {NODE}"));
+    // Nobody serves, or no such port: refused at once. No such Service: silence.
+    for to in ["10.43.0.11:80", "10.43.0.10:81"] {
+        assert_eq!(ask(to).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused, "{to}");
+        assert_eq!(ask_from(&b, to).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused, "{to}");
+        assert_eq!(ask_from(&world.outside(), to).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused, "{to}");
+    }
+    assert_eq!(ask_from(&b, "10.43.9.9:80").unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_pod_that_leaves_the_cluster_gets_the_nodes_address() {
+    let Some(world) = world("nftables") else { return };
+    let a = world.pod("10.42.0.2");
+    serve(&world.outside(), "192.0.2.2", 9000);
+    load(&planner());
+    assert_eq!(ask_from(&a, "192.0.2.2:9000").unwrap(), format!("192.0.2.2 {NODE}"));
+}
+
+#[test]
+fn a_refused_operation_is_named() {
+    let Some(_world) = world("nftables") else { return };
+    let mut nft = Nft::open().unwrap();
+    let mut ruleset = planner().full();
+    for table in ruleset.tables.values_mut() {
+        let wrong = pintle_nft::Expr::Verdict(pintle_nft::Verdict::Goto("nowhere".into()));
+        table.chains.get_mut("egress").unwrap().rules.push(vec![wrong]);
+    }
+    let error = nft.commit(&diff::replace(&ruleset)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the kernel refused 1 operation(s) of the batch, first: add rule ip pintle egress goto nowhere"
+    );
+    assert_eq!(nft_list(), "");
+}
