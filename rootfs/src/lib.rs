@@ -16,18 +16,33 @@
 //! ```
 
 mod beneath;
+mod build;
+mod candidates;
+pub mod cli;
+mod contents;
 mod dirs;
 mod error;
+mod export;
 mod gc;
+mod implied;
+mod import;
 mod index_file;
+mod layer_stream;
 mod mount;
 mod store;
+mod tarball;
 mod temp;
+mod unpack;
 pub mod users;
 
+pub use build::{BuildOptions, read_spec};
+pub use contents::Source;
 pub use error::{Error, Result};
+pub use export::ExportFormat;
 pub use gc::Usage;
+pub use import::ImportOptions;
 pub use mount::{MountOptions, Snapshot, Written};
+pub use pintle_rootfs_plan::build::BuildSpec;
 pub use pintle_rootfs_plan::digest::{ChainId, Digest, ImageId};
 pub use pintle_rootfs_plan::gc::{Nameless, Plan as GcPlan, Policy as GcPolicy};
 pub use pintle_rootfs_plan::overlay::Access;
