@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::contents::Source;
+use crate::decompress;
 use crate::error::{At, Error, Result};
 use crate::import::ImportOptions;
 use crate::store::{Image, Store};
@@ -61,15 +62,13 @@ impl Store {
             layers.push(blob);
             diff = Some(layer_diff);
         }
-        let platform =
-            Platform { architecture: architecture(), created: rfc3339(options.epoch_seconds) };
+        let platform = Platform { architecture: architecture(), created: rfc3339(options.epoch_seconds) };
         let config = build::configuration(spec, base.as_ref().map(|base| &*base.config), diff, &platform)?;
         let config_digest = put(&blobs, &config)?;
         let manifest = docker::oci_manifest(config_digest, config.len() as u64, &layers);
         let manifest_digest = put(&blobs, &manifest)?;
         write_index(&layout, &manifest_digest, manifest.len())?;
-        let imported =
-            self.import(Source::Path(&layout), &ImportOptions { name: Some(name.to_string()) })?;
+        let imported = self.import(Source::Path(&layout), &ImportOptions { name: Some(name.to_string()) })?;
         imported.into_iter().next().ok_or_else(|| Error::NotFound(name.to_string()))
     }
 
@@ -79,14 +78,9 @@ impl Store {
         let mut blobs = Vec::new();
         for layer in &image.layers {
             let path = self.dirs.blob(&layer.digest);
-            let mut head = Vec::new();
             let file = File::open(&path).at("open", &path)?;
-            std::io::Read::read_to_end(&mut std::io::Read::take(file, 4), &mut head).at("read", &path)?;
-            blobs.push(Blob {
-                digest: layer.digest,
-                bytes: layer.size_bytes,
-                compression: Compression::of(&head),
-            });
+            let (_, compression) = decompress::plain(file).at("read", &path)?;
+            blobs.push(Blob { digest: layer.digest, bytes: layer.size_bytes, compression });
         }
         Ok(Base { config: image.config, blobs })
     }
@@ -95,8 +89,7 @@ impl Store {
 /// Reads a specification from a file: YAML, of which JSON is a part.
 pub fn read_spec(path: &Path) -> Result<BuildSpec> {
     let text = fs::read_to_string(path).at("read", path)?;
-    serde_yaml_ng::from_str(&text)
-        .map_err(|error| Error::BuildFile { path: path.to_owned(), why: error.to_string() })
+    serde_yaml_ng::from_str(&text).map_err(|error| Error::BuildFile { path: path.to_owned(), why: error.to_string() })
 }
 
 fn layer_plan(spec: &BuildSpec, context: &Path) -> Result<LayerPlan> {
@@ -205,7 +198,8 @@ fn put(blobs: &Path, bytes: &[u8]) -> Result<Digest> {
 }
 
 fn write_index(layout: &Path, manifest: &Digest, bytes: usize) -> Result<()> {
-    let write = |name: &str, value: Value| fs::write(layout.join(name), value.to_string()).at("write", layout.join(name));
+    let write =
+        |name: &str, value: Value| fs::write(layout.join(name), value.to_string()).at("write", layout.join(name));
     write("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }))?;
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let descriptor = json!({ "mediaType": media_type, "digest": manifest, "size": bytes });

@@ -2,7 +2,6 @@
 
 mod output;
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -36,7 +35,7 @@ pub enum ImageCommand {
     /// Print everything known about images as JSON
     Inspect(InspectArgs),
     /// Build an image from files, without running anything
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
     /// Remove images nobody uses, and what no image needs
     Prune(PruneArgs),
 }
@@ -201,7 +200,7 @@ pub fn run_to(command: ImageCommand, store: &Store, out: &mut dyn Write) -> Resu
         ImageCommand::Rm(args) => remove(&args, store, out),
         ImageCommand::Tag(args) => store.tag(&args.image, &args.name),
         ImageCommand::Inspect(args) => inspect(&args, store, out),
-        ImageCommand::Build(args) => build(args, store, out),
+        ImageCommand::Build(args) => build(*args, store, out),
         ImageCommand::Prune(args) => prune(&args, store, out),
     }
 }
@@ -329,16 +328,4 @@ fn print(out: &mut dyn Write, text: &str) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|source| Error::Io { action: "write to", path: "standard output".into(), source }),
     }
-}
-
-/// Opens the store for reading commands; a helper for the binary that wires this in.
-pub fn open(state_dir: &Path) -> Result<Store> {
-    let dir = state_dir.join("agent/images");
-    // A better message than the store's own for the commonest mistake.
-    if let Err(error) = File::open(state_dir)
-        && error.kind() == io::ErrorKind::PermissionDenied
-    {
-        return Err(error).at("open", state_dir);
-    }
-    Store::open(&dir)
 }

@@ -17,6 +17,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::beneath;
+use crate::decompress;
 use crate::error::{At, Error, Result};
 use crate::store::Limits;
 use crate::tarball::{TarReader, TarSource};
@@ -94,30 +95,26 @@ impl Contents {
     pub(crate) fn open(source: Source<'_>, temp: &Path) -> Result<Self> {
         match source {
             Source::Path(path) => Self::open_path(path, temp),
-            Source::Stream(stream) => Self::scan("the stream".to_owned(), spool(stream, temp, Vec::new())?),
+            Source::Stream(stream) => Self::scan("the stream".to_owned(), spool(stream, temp)?),
         }
     }
 
     fn open_path(path: &Path, temp: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let mut file = File::open(path).at("open", path)?;
+        let file = File::open(path).at("open", path)?;
         let metadata = file.metadata().at("stat", path)?;
         if metadata.is_dir() {
             let root = beneath::open_root(path).at("open", path)?;
             return Ok(Self { name, place: Place::Layout(root) });
         }
         if !metadata.is_file() {
-            return Self::scan(name, spool(Box::new(file), temp, Vec::new())?);
+            return Self::scan(name, spool(file, temp)?);
         }
         let mut head = [0; 4];
         let read = file.read_at(&mut head, 0).at("read", path)?;
         let section = match Compression::of(&head[..read]) {
             Compression::None => Section::whole(file).at("stat", path)?,
-            Compression::Gzip | Compression::Zstd => {
-                let mut start = vec![0; read];
-                file.read_exact(&mut start).at("read", path)?;
-                spool(Box::new(file), temp, start)?
-            }
+            Compression::Gzip | Compression::Zstd => spool(file, temp)?,
         };
         Self::scan(name, section)
     }
@@ -209,23 +206,17 @@ fn normal(path: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-/// Copies a stream into the temporary directory, decompressing it on the way. `start` is what was read of it already.
-fn spool(mut stream: Box<dyn Read + Send + '_>, temp: &Path, mut start: Vec<u8>) -> Result<Section> {
+/// Copies a stream into the temporary directory, decompressing it on the way.
+fn spool(stream: impl Read, temp: &Path) -> Result<Section> {
     let path = temp.join("spool.tar");
-    if start.is_empty() {
-        stream.by_ref().take(4).read_to_end(&mut start).at("read", "the archive")?;
-    }
-    let compression = Compression::of(&start);
-    let whole = io::BufReader::with_capacity(256 << 10, io::Cursor::new(start).chain(stream));
-    let mut plain: Box<dyn Read> = match compression {
-        Compression::None => Box::new(whole),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-        Compression::Zstd => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(whole);
-            Box::new(decoder.map_err(|source| Error::Decompress { what: "the archive".to_owned(), source })?)
-        }
-    };
+    let damaged = |source| Error::Decompress { what: "the archive".to_owned(), source };
+    let (mut plain, compression) = decompress::plain(stream).map_err(damaged)?;
     let mut file = File::options().read(true).write(true).create_new(true).open(&path).at("create", &path)?;
-    io::copy(&mut plain, &mut file).at("spool the archive into", &path)?;
+    match io::copy(&mut plain, &mut file) {
+        Err(error) if compression != Compression::None && error.kind() != io::ErrorKind::StorageFull => {
+            return Err(damaged(error));
+        }
+        copied => copied.at("spool the archive into", &path)?,
+    };
     Section::whole(file).at("stat", path)
 }

@@ -6,12 +6,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use pintle_rootfs_plan::digest::Digest;
-use pintle_rootfs_plan::docker::{Compression, DockerImage};
+use pintle_rootfs_plan::docker::DockerImage;
 use pintle_rootfs_plan::index::{ImageRecord, Index};
 use pintle_rootfs_plan::reference::Reference;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::decompress;
 use crate::error::{At, Error, Result};
 use crate::store::{Store, find_record};
 
@@ -54,8 +55,10 @@ impl Store {
     }
 
     fn oci(&self, archive: &mut Archive<'_>, wanted: &[Wanted<'_>]) -> Result<()> {
-        let blobs: BTreeSet<Digest> =
-            wanted.iter().flat_map(|image| image.record.blobs().filter(|blob| Some(*blob) != image.record.index)).collect();
+        let blobs: BTreeSet<Digest> = wanted
+            .iter()
+            .flat_map(|image| image.record.blobs().filter(|blob| Some(*blob) != image.record.index))
+            .collect();
         for blob in &blobs {
             self.blob(archive, blob)?;
         }
@@ -122,7 +125,8 @@ impl Store {
                 let path = format!("{}.tar", layer.diff.hex());
                 if written.insert(layer.diff) {
                     let blob = self.dirs.blob(&layer.blob);
-                    let plain = plain(File::open(&blob).at("open", &blob)?).at("read", &blob)?;
+                    let file = File::open(&blob).at("open", &blob)?;
+                    let (plain, _) = decompress::plain(file).at("read", &blob)?;
                     archive.verified(&path, plain, layer.tar_bytes, &layer.diff)?;
                 }
                 layers.push(path);
@@ -147,18 +151,6 @@ fn names(record: &ImageRecord, word: &str) -> Vec<Reference> {
         Some(name) => vec![name],
         None => record.tags.iter().cloned().collect(),
     }
-}
-
-fn plain(mut file: File) -> io::Result<Box<dyn Read>> {
-    let mut head = Vec::new();
-    file.by_ref().take(4).read_to_end(&mut head)?;
-    let compression = Compression::of(&head);
-    let whole = io::BufReader::with_capacity(256 << 10, io::Cursor::new(head).chain(file));
-    Ok(match compression {
-        Compression::None => Box::new(whole),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
-    })
 }
 
 struct Archive<'a> {

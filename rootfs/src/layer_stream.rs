@@ -15,6 +15,7 @@ use pintle_rootfs_plan::docker::Compression;
 use sha2::{Digest as _, Sha256};
 
 use crate::contents::Section;
+use crate::decompress;
 use crate::error::{At, Error, Result};
 use crate::store::Limits;
 use crate::tarball::{TarReader, TarSource};
@@ -127,14 +128,8 @@ struct Decoded {
 }
 
 fn decode_stage(input: Receiver<Vec<u8>>, out: SyncSender<Vec<u8>>, what: &str, limits: &Limits) -> Result<Decoded> {
-    let mut input = ChannelReader::new(input);
     let failed = |source| Error::Decompress { what: what.to_owned(), source };
-    let compression = Compression::of(input.fill_buf().map_err(failed)?);
-    let mut plain: Box<dyn Read> = match compression {
-        Compression::None => Box::new(input),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input).map_err(failed)?),
-    };
+    let (mut plain, compression) = decompress::plain(ChannelReader::new(input)).map_err(failed)?;
     let (mut sum, mut bytes) = (Sha256::new(), 0);
     loop {
         let chunk = read_chunk(&mut plain).map_err(failed)?;

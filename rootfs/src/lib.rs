@@ -20,6 +20,7 @@ mod build;
 mod candidates;
 pub mod cli;
 mod contents;
+mod decompress;
 mod dirs;
 mod error;
 mod export;

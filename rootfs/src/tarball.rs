@@ -134,17 +134,18 @@ impl<R: TarSource> TarReader<R> {
         let bytes = if has_data { pax.bytes.unwrap_or(bytes) } else { 0 };
         self.left = bytes;
         self.padding = bytes.next_multiple_of(BLOCK).wrapping_sub(bytes);
-        let number = |result: io::Result<u64>, what| result.map_err(|_| self.broken(what));
+        let raw = header.as_old();
+        let mode = self.number(&raw.mode, header.mode().map(u64::from), "a member's mode is not a number")?;
+        let uid = self.number(&raw.uid, header.uid(), "a member's owner is not a number");
+        let gid = self.number(&raw.gid, header.gid(), "a member's group is not a number");
+        let seconds = self.number(&raw.mtime, header.mtime(), "a member's time is not a number");
         Ok(Member {
-            mode: header.mode().map_err(|_| self.broken("a member's mode is not a number"))?,
-            uid: pax.uid.map_or_else(|| number(header.uid(), "a member's owner is not a number"), Ok)?,
-            gid: pax.gid.map_or_else(|| number(header.gid(), "a member's group is not a number"), Ok)?,
+            mode: u32::try_from(mode & 0o7777).unwrap_or(0),
+            uid: pax.uid.map_or(uid, Ok)?,
+            gid: pax.gid.map_or(gid, Ok)?,
             mtime: match pax.mtime {
                 Some(mtime) => mtime,
-                None => {
-                    let seconds = number(header.mtime(), "a member's time is not a number")?;
-                    Mtime { seconds: i64::try_from(seconds).unwrap_or(0), nanoseconds: 0 }
-                }
+                None => Mtime { seconds: i64::try_from(seconds?).unwrap_or(0), nanoseconds: 0 },
             },
             path,
             link,
@@ -152,6 +153,14 @@ impl<R: TarSource> TarReader<R> {
             bytes,
             xattrs: pax.xattrs,
         })
+    }
+
+    /// A blank field is zero, as Go's reader has it.
+    fn number(&self, raw: &[u8], parsed: io::Result<u64>, what: &str) -> Result<u64> {
+        if raw.iter().all(|b| matches!(b, 0 | b' ')) {
+            return Ok(0);
+        }
+        parsed.map_err(|_| self.broken(what))
     }
 
     fn header_block(&mut self) -> Result<Option<[u8; BLOCK as usize]>> {

@@ -142,7 +142,13 @@ pub(super) fn bytes(bytes: u64) -> String {
     let mut amount = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if amount < 1000.0 {
-            let digits = if unit == "B" || amount >= 100.0 { 0 } else if amount >= 10.0 { 1 } else { 2 };
+            let digits = if unit == "B" || amount >= 100.0 {
+                0
+            } else if amount >= 10.0 {
+                1
+            } else {
+                2
+            };
             return format!("{amount:.digits$}{unit}");
         }
         amount /= 1000.0;
@@ -183,18 +189,43 @@ mod tests {
     #[test]
     fn images_are_printed_one_name_a_line() {
         let images = [image(&["docker.io/library/web:1", "localhost:5000/web:latest"]), image(&[])];
-        insta::assert_snapshot!(table(&images, false, false, 3_601_000), @"");
-        insta::assert_snapshot!(table(&images[..1], true, false, 3_601_000), @"");
+        insta::assert_snapshot!(table(&images, false, false, 3_601_000), @r#"
+        REPOSITORY              TAG      IMAGE ID       IMPORTED   SIZE
+        docker.io/library/web   1        b79606fb3afe   60m        1.23MB
+        localhost:5000/web      latest   b79606fb3afe   60m        1.23MB
+        <none>                  <none>   b79606fb3afe   60m        1.23MB
+        "#);
+        insta::assert_snapshot!(table(&images[..1], true, false, 3_601_000), @r#"
+        REPOSITORY              TAG      DIGEST                                                                    IMAGE ID       IMPORTED   SIZE
+        docker.io/library/web   1        sha256:05b3abf2579a5eb66403cd78be557fd860633a1fe2103c7642030defe32c657f   b79606fb3afe   60m        1.23MB
+        localhost:5000/web      latest   <none>                                                                    b79606fb3afe   60m        1.23MB
+        "#);
     }
 
     #[test]
     fn json_has_the_shape_of_crictl() {
-        insta::assert_snapshot!(json(&[image(&["docker.io/library/web:1"])]), @"");
+        insta::assert_snapshot!(json(&[image(&["docker.io/library/web:1"])]), @r#"
+        {
+          "images": [
+            {
+              "id": "sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910",
+              "repoDigests": [
+                "docker.io/library/web@sha256:05b3abf2579a5eb66403cd78be557fd860633a1fe2103c7642030defe32c657f"
+              ],
+              "repoTags": [
+                "docker.io/library/web:1"
+              ],
+              "size": "1234567"
+            }
+          ]
+        }
+        "#);
     }
 
     #[test]
     fn sizes_have_three_digits() {
-        for (size, want) in [(0, "0B"), (999, "999B"), (1500, "1.50kB"), (123_456, "123kB"), (7_000_000_000, "7.00GB")] {
+        for (size, want) in [(0, "0B"), (999, "999B"), (1500, "1.50kB"), (123_456, "123kB"), (7_000_000_000, "7.00GB")]
+        {
             assert_eq!(bytes(size), want);
         }
     }
