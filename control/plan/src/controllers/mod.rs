@@ -7,10 +7,12 @@ use jiff::Timestamp;
 
 pub mod certificates;
 mod common;
+pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod garbage;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
@@ -112,6 +114,8 @@ pub const CONTROLLERS: &[&dyn Controller] = &[
     &root_ca::RootCa,
     &deployment::Deployments,
     &replicaset::ReplicaSets,
+    &daemonset::DaemonSets,
+    &job::Jobs,
     &endpointslice::EndpointSlices,
     &endpoints::EndpointsMirror,
     &namespace::Namespaces,

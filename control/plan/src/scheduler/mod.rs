@@ -26,6 +26,7 @@ use serde_json::json;
 use crate::controllers::{
     Action, Change, Controller, Key, KindRef, Part, Plan, Snapshot, View, Write, conditions, meta, name_of, pods,
 };
+pub(crate) use affinity::allows;
 use cluster::{Cluster, NodeInfo};
 pub(crate) use taints::{tolerates, tolerations};
 

@@ -14,6 +14,8 @@ mod tests;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 
+pub(in crate::controllers) use replicas::{Round, share};
+
 use super::common::{claim, labels, meta, template};
 use super::{Change, Controller, Key, KindRef, Name, Plan, Question, Snapshot, View};
 
