@@ -1,1 +1,24 @@
-//! pintle-proxy.
+//! The service proxy of a node: watches Services and EndpointSlices, keeps its nftables table as the planner wants it,
+//! and routes to other nodes' pod ranges. The edge part: what the rules are is decided in `pintle-proxy-plan`.
+//!
+//! ```text
+//!             first lists complete                 committed
+//!  Waiting ───────────────────────► Full push ──────────────────► Incremental ◄──┐
+//!                                     ▲   ▲ refused: later again        │  │     │ a change: its own size
+//!                                     │   └─────────────────────────────┘  └─────┘
+//!                                     └── somebody else changed our table; our Node changed
+//! ```
+//!
+//! A full push deletes and makes the table in one transaction, so packets see the old rules or the new ones. A proxy
+//! that starts pushes in full without reading what is installed: that is faster than comparing, and connections that
+//! exist keep their translation. Everything works in the network namespace in which it is started.
+
+pub mod config;
+mod engine;
+mod health;
+mod node;
+pub mod node_routes;
+mod run;
+
+pub use config::{ProxyConfig, ProxyError};
+pub use run::{cleanup, run};

@@ -2,7 +2,9 @@
 //! to list what we installed.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod api;
 #[path = "../../plan/tests/story/objects.rs"]
 mod objects;
 mod rules;
+mod running;
 mod world;

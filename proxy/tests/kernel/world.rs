@@ -142,7 +142,6 @@ pub fn nft_list() -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[expect(dead_code, reason = "the tests of the running proxy will")]
 /// A command of the real `nft`, as somebody else on the machine would give it.
 pub fn nft(args: &[&str]) {
     let status = Command::new("nft").args(args).status().expect("nft is needed (package nftables)");

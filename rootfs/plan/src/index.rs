@@ -188,7 +188,14 @@ pub(crate) mod tests {
             layers: diffs
                 .iter()
                 .zip(chains)
-                .map(|(diff, chain)| LayerRecord { blob: *diff, blob_bytes: 100, diff: *diff, tar_bytes: 300, chain, opaque_root: false })
+                .map(|(diff, chain)| LayerRecord {
+                    blob: *diff,
+                    blob_bytes: 100,
+                    diff: *diff,
+                    tar_bytes: 300,
+                    chain,
+                    opaque_root: false,
+                })
                 .collect(),
             size_bytes: 0,
             imported_at_ms: 0,

@@ -1,0 +1,121 @@
+//! An API server small enough for these tests: it sends every object of a collection, the bookmark that ends them, and
+//! then what changes. It decides nothing.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{Request, Response};
+use http_body_util::StreamBody;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use pintle_client::{Client, Identity, Wire};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+/// Collection, namespace and name.
+type Key = (&'static str, String, String);
+
+struct Inner {
+    /// The revision, and the objects.
+    objects: Mutex<(u64, BTreeMap<Key, Value>)>,
+    changes: broadcast::Sender<(&'static str, Value)>,
+}
+
+pub const SERVICES: &str = "/api/v1/services";
+pub const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+pub const NODES: &str = "/api/v1/nodes";
+
+impl Api {
+    pub fn new() -> Self {
+        let (changes, _) = broadcast::channel(10_000);
+        Self(Arc::new(Inner { objects: Mutex::default(), changes }))
+    }
+
+    pub fn put(&self, collection: &'static str, object: impl serde::Serialize) {
+        let mut object = serde_json::to_value(object).unwrap();
+        let mut held = self.0.objects.lock().unwrap();
+        held.0 += 1;
+        object["metadata"]["resourceVersion"] = json!(held.0.to_string());
+        let (kind, version) = match collection {
+            SERVICES => ("Service", "v1"),
+            SLICES => ("EndpointSlice", "discovery.k8s.io/v1"),
+            _ => ("Node", "v1"),
+        };
+        object["kind"] = json!(kind);
+        object["apiVersion"] = json!(version);
+        let known = held.1.insert(key(collection, &object), object.clone()).is_some();
+        let kind = if known { "MODIFIED" } else { "ADDED" };
+        // Nobody may be watching yet.
+        drop(self.0.changes.send((collection, json!({"type": kind, "object": object}))));
+    }
+
+    pub fn delete(&self, collection: &'static str, object: impl serde::Serialize) {
+        let object = serde_json::to_value(object).unwrap();
+        let mut held = self.0.objects.lock().unwrap();
+        held.0 += 1;
+        let mut object = held.1.remove(&key(collection, &object)).expect("an object that is there");
+        object["metadata"]["resourceVersion"] = json!(held.0.to_string());
+        drop(self.0.changes.send((collection, json!({"type": "DELETED", "object": object}))));
+    }
+
+    pub fn client(&self) -> Client {
+        let api = self.clone();
+        let dial = move || {
+            let (ours, theirs) = tokio::io::duplex(1 << 20);
+            let api = api.clone();
+            tokio::spawn(async move {
+                let serve = service_fn(move |request| {
+                    let response = api.watch(&request);
+                    async { Ok::<_, Infallible>(response) }
+                });
+                // The client hangs up when the test ends.
+                drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(ours), serve).await);
+            });
+            let io: Box<dyn pintle_client::Io> = Box::new(theirs);
+            Box::pin(async move { Ok(Wire { io, http2: false }) }) as std::pin::Pin<Box<_>>
+        };
+        Client::over(Box::new(dial), Identity::None, "test").unwrap()
+    }
+
+    fn watch(&self, request: &Request<Incoming>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+        let path = request.uri().path().to_owned();
+        let held = self.0.objects.lock().unwrap();
+        let mut first: Vec<Value> = held
+            .1
+            .iter()
+            .filter(|((collection, ..), _)| *collection == path)
+            .map(|(_, object)| json!({"type": "ADDED", "object": object}))
+            .collect();
+        first.push(json!({"type": "BOOKMARK", "object": {"metadata": {
+            "resourceVersion": held.0.to_string(),
+            "annotations": {"k8s.io/initial-events-end": "true"},
+        }}}));
+        let live = futures_util::stream::unfold(self.0.changes.subscribe(), move |mut changes| {
+            let path = path.clone();
+            async move {
+                loop {
+                    let (collection, event) = changes.recv().await.ok()?;
+                    if collection == path {
+                        return Some((event, changes));
+                    }
+                }
+            }
+        });
+        let lines = futures_util::stream::iter(first).chain(live);
+        let frames = lines.map(|event| Ok::<_, Infallible>(Frame::data(Bytes::from(event.to_string() + "\n"))));
+        Response::new(UnsyncBoxBody::new(StreamBody::new(Box::pin(frames))))
+    }
+}
+
+fn key(collection: &'static str, object: &Value) -> Key {
+    let part = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+    (collection, part("namespace"), part("name"))
+}

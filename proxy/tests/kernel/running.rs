@@ -1,0 +1,211 @@
+//! The whole proxy, from a watch event to a packet.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use pintle_proxy::ProxyConfig;
+use pintle_testkit::eventually;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Api, NODES, SERVICES, SLICES};
+use crate::objects::{service, slice, web};
+use crate::world::{World, ask, ask_again, ask_from, ask_udp, block_on, nft, nft_list, serve, world};
+
+const SOON: Duration = Duration::from_secs(5);
+
+struct Running {
+    cancel: CancellationToken,
+    thread: std::thread::JoinHandle<()>,
+    health: SocketAddr,
+}
+
+/// A proxy on a thread of its own, in the test's namespaces.
+fn start(api: &Api) -> Running {
+    let free = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).unwrap().local_addr().unwrap();
+    let range = |text: &str| vec![text.parse().unwrap()];
+    let mut config = ProxyConfig::new("here", range("10.42.0.0/16"), range("10.43.0.0/16"));
+    config.health = Some(free);
+    let (client, cancel) = (api.client(), CancellationToken::new());
+    let stop = cancel.clone();
+    let thread = std::thread::spawn(move || block_on(pintle_proxy::run(config, client, stop)).unwrap());
+    Running { cancel, thread, health: free }
+}
+
+impl Running {
+    fn stop(self) {
+        self.cancel.cancel();
+        self.thread.join().unwrap();
+    }
+
+    fn is_healthy(&self) -> bool {
+        let mut stream = TcpStream::connect(self.health).unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        answer.starts_with("HTTP/1.0 200") && answer.contains("\"nodeEligible\":true")
+    }
+}
+
+/// Two pods that serve, and a Service over both.
+fn two_pods(world: &World, api: &Api, spec: serde_json::Value) {
+    for addr in ["10.42.0.2", "10.42.0.3"] {
+        serve(&world.pod(addr), addr, 8080);
+    }
+    api.put(SERVICES, service("web", "10.43.0.10", spec));
+    api.put(SLICES, web("web", &["10.42.0.2@here", "10.42.0.3@here"]));
+}
+
+#[test]
+fn services_follow_the_api_and_connections_survive_a_restart() {
+    let Some(world) = world("the proxy") else { return };
+    let api = Api::new();
+    two_pods(&world, &api, json!({}));
+    let proxy = start(&api);
+    eventually("the Service answers", SOON, || ask("10.43.0.10:80").ok());
+    assert!(proxy.is_healthy());
+    let servers: std::collections::BTreeSet<String> = (0..40).map(|_| ask("10.43.0.10:80").unwrap()).collect();
+    assert_eq!(servers.len(), 2, "both pods serve: {servers:?}");
+
+    // One endpoint leaves: only the other serves, once the change is in.
+    api.put(SLICES, web("web", &["10.42.0.2@here!unready", "10.42.0.3@here"]));
+    eventually("only one pod serves", SOON, || {
+        (0..20).all(|_| ask("10.43.0.10:80").unwrap().starts_with("10.42.0.3")).then_some(())
+    });
+
+    // An open connection and new ones work during and after a restart.
+    let mut open = TcpStream::connect("10.43.0.10:80").unwrap();
+    ask_again(&mut open).unwrap();
+    proxy.stop();
+    assert!(ask("10.43.0.10:80").is_ok(), "the rules stay when the proxy ends");
+    let proxy = start(&api);
+    for _ in 0..50 {
+        ask_again(&mut open).unwrap();
+        ask("10.43.0.10:80").unwrap();
+        std::thread::sleep(Duration::from_millis(4));
+    }
+
+    // The last endpoint goes: refused. The Service goes: silence.
+    api.put(SLICES, web("web", &[]));
+    eventually("nobody serves", SOON, || is_error(ask("10.43.0.10:80"), std::io::ErrorKind::ConnectionRefused));
+    api.delete(SERVICES, service("web", "10.43.0.10", json!({})));
+    eventually("the Service is gone", SOON, || is_error(ask("10.43.0.10:80"), std::io::ErrorKind::TimedOut));
+
+    proxy.stop();
+    pintle_proxy::cleanup(pintle_proxy::config::TABLE).unwrap();
+    pintle_proxy::cleanup(pintle_proxy::config::TABLE).unwrap();
+    assert_eq!(nft_list(), "");
+}
+
+fn is_error(answer: std::io::Result<String>, kind: std::io::ErrorKind) -> Option<()> {
+    answer.is_err_and(|e| e.kind() == kind).then_some(())
+}
+
+#[test]
+fn what_somebody_else_deletes_is_back_within_a_second() {
+    let Some(world) = world("the proxy") else { return };
+    let api = Api::new();
+    two_pods(&world, &api, json!({}));
+    let proxy = start(&api);
+    eventually("the Service answers", SOON, || ask("10.43.0.10:80").ok());
+    for foreign in [
+        &["flush", "ruleset"][..],
+        &["delete", "table", "ip", "pintle"],
+        &["flush", "chain", "ip", "pintle", "services"],
+        &["delete", "element", "ip", "pintle", "service-ips", "{ 10.43.0.10 . tcp . 80 }"],
+    ] {
+        nft(foreign);
+        eventually(&format!("repaired after nft {foreign:?}"), Duration::from_secs(1), || ask("10.43.0.10:80").ok());
+    }
+    // Somebody else's table is neither touched nor a reason to do anything.
+    nft(&["add", "table", "ip", "theirs"]);
+    api.put(SLICES, web("web", &["10.42.0.3@here"]));
+    eventually("changes still come through", SOON, || ask("10.43.0.10:80").ok().filter(|a| a.starts_with("10.42.0.3")));
+    assert!(nft_list().contains("table ip theirs"));
+    proxy.stop();
+}
+
+#[test]
+fn a_udp_client_that_never_stops_is_moved_with_its_endpoint() {
+    let Some(world) = world("the proxy") else { return };
+    let api = Api::new();
+    let spec = json!({"ports": [{"name": "dns", "port": 53, "protocol": "UDP"}]});
+    two_pods(&world, &api, spec);
+    api.put(SLICES, slice("web", ("dns", "UDP", 8080), &["10.42.0.2@here"]));
+    let proxy = start(&api);
+    let socket = UdpSocket::bind((IpAddr::from([0, 0, 0, 0]), 0)).unwrap();
+    let answer = eventually("the Service answers", SOON, || ask_udp(&socket, "10.43.0.10:53").ok());
+    assert!(answer.starts_with("10.42.0.2"), "{answer}");
+    api.put(SLICES, slice("web", ("dns", "UDP", 8080), &["10.42.0.3@here"]));
+    eventually("the same socket reaches the other pod", SOON, || {
+        ask_udp(&socket, "10.43.0.10:53").ok().filter(|a| a.starts_with("10.42.0.3"))
+    });
+    api.put(SLICES, slice("web", ("dns", "UDP", 8080), &[]));
+    eventually("nobody answers any more", SOON, || ask_udp(&socket, "10.43.0.10:53").err());
+    proxy.stop();
+}
+
+#[test]
+fn clients_stay_with_their_endpoint_where_the_service_says_so() {
+    let Some(world) = world("the proxy") else { return };
+    let api = Api::new();
+    two_pods(&world, &api, json!({"sessionAffinity": "ClientIP"}));
+    let clients: Vec<_> = (10..22).map(|n| world.pod(&format!("10.42.0.{n}"))).collect();
+    let proxy = start(&api);
+    eventually("the Service answers", SOON, || ask("10.43.0.10:80").ok());
+    let mut servers = std::collections::BTreeSet::new();
+    for client in &clients {
+        let first = ask_from(client, "10.43.0.10:80").unwrap();
+        for _ in 0..8 {
+            assert_eq!(ask_from(client, "10.43.0.10:80").unwrap(), first);
+        }
+        servers.insert(first.split(' ').next().unwrap().to_owned());
+    }
+    assert_eq!(servers.len(), 2, "twelve clients spread over two pods (fails by chance once in 2048 runs)");
+    proxy.stop();
+}
+
+#[test]
+fn a_node_that_is_being_deleted_is_unhealthy_for_load_balancers() {
+    let Some(_world) = world("the proxy") else { return };
+    let api = Api::new();
+    let proxy = start(&api);
+    eventually("the proxy is healthy", SOON, || proxy.is_healthy().then_some(()));
+    api.put(NODES, json!({"metadata": {"name": "here", "deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    eventually("the proxy says so", SOON, || (!proxy.is_healthy()).then_some(()));
+    proxy.stop();
+}
+
+#[test]
+fn routes_to_other_nodes_come_and_go_with_them() {
+    let Some(_world) = world("node routes") else { return };
+    let api = Api::new();
+    let node = |name: &str, range: &str, addr: &str| {
+        json!({
+            "metadata": {"name": name}, "spec": {"podCIDR": range},
+            "status": {"addresses": [{"type": "InternalIP", "address": addr}]},
+        })
+    };
+    api.put(NODES, node("here", "10.42.0.0/24", "192.0.2.1"));
+    api.put(NODES, node("far", "10.42.7.0/24", "203.0.113.7"));
+    let (client, cancel) = (api.client(), CancellationToken::new());
+    let stop = cancel.clone();
+    let thread =
+        std::thread::spawn(move || block_on(pintle_proxy::node_routes::run("here".into(), client, stop)).unwrap());
+    api.put(NODES, node("near", "10.42.1.0/24", "192.0.2.2"));
+    let route = || {
+        let routes = std::fs::read_to_string("/proc/thread-self/net/route").unwrap();
+        // 10.42.1.0 in the file's byte order.
+        routes.contains("00012A0A")
+    };
+    eventually("the route is there", SOON, || route().then_some(()));
+    api.delete(NODES, node("near", "10.42.1.0/24", "192.0.2.2"));
+    eventually("the route is gone", SOON, || (!route()).then_some(()));
+    api.put(NODES, node("near", "10.42.1.0/24", "192.0.2.2"));
+    eventually("the route is back", SOON, || route().then_some(()));
+    cancel.cancel();
+    thread.join().unwrap();
+    assert!(route(), "routes stay over a restart");
+    block_on(pintle_proxy::node_routes::cleanup()).unwrap();
+    assert!(!route());
+}
