@@ -107,7 +107,8 @@ pub fn plan(pod: &Pod, seen: &Observed, now: Timestamp) -> PodPlan {
 
 /// Whether the pod lives, ends or is over.
 pub fn standing(pod: &Pod, seen: &Observed, now: Timestamp) -> Standing {
-    if seen.rejected.is_some() {
+    let ended = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    if seen.rejected.is_some() || matches!(ended, Some("Succeeded" | "Failed")) {
         return if seen.terminating_since.is_some() { Standing::Ending } else { Standing::Over };
     }
     if seen.terminating_since.is_some() || deadline(pod, seen).is_some_and(|at| at <= now) {
@@ -268,13 +269,13 @@ fn end(pod: &Pod, seen: &Observed, now: Timestamp, out: &mut PodPlan) {
     let since = seen.terminating_since.or_else(|| deadline(pod, seen)).unwrap_or(now);
     let deadline = since + SignedDuration::from_secs(grace_s(pod));
     stop_in_order(pod, seen, deadline, StopReason::PodEnds, out);
-    clear(pod, seen, out);
+    clear(pod, seen, now, out);
 }
 
 fn over(pod: &Pod, seen: &Observed, now: Timestamp, out: &mut PodPlan) {
     let deadline = now + SignedDuration::from_secs(grace_s(pod));
     stop_in_order(pod, seen, deadline, StopReason::MainsOver, out);
-    clear(pod, seen, out);
+    clear(pod, seen, now, out);
 }
 
 fn stop_in_order(pod: &Pod, seen: &Observed, deadline: Timestamp, why: StopReason, out: &mut PodPlan) {
@@ -297,7 +298,7 @@ fn stop_in_order(pod: &Pod, seen: &Observed, deadline: Timestamp, why: StopReaso
 }
 
 /// Once nothing runs: tear down, then delete.
-fn clear(pod: &Pod, seen: &Observed, out: &mut PodPlan) {
+fn clear(pod: &Pod, seen: &Observed, now: Timestamp, out: &mut PodPlan) {
     let idle = containers(pod).all(|(_, c)| {
         let obs = seen.container(&c.name);
         !obs.running() && obs.busy.is_none()
@@ -308,7 +309,10 @@ fn clear(pod: &Pod, seen: &Observed, out: &mut PodPlan) {
     }
     let removed = matches!(seen.sandbox, Stage::Removed) && matches!(seen.volumes, Stage::Removed);
     if !removed {
-        out.actions.push(Action::TearDown);
+        match &seen.sandbox {
+            Stage::Failed { retry_at, .. } if *retry_at > now => out.wake(*retry_at),
+            _ => out.actions.push(Action::TearDown),
+        }
     } else if pod.metadata.deletion_timestamp.is_some() {
         out.actions.push(Action::Delete);
     }

@@ -1,0 +1,105 @@
+//! Asking a container's probes: one task per probe, one timer, the verdict told to the pod's task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use pintle_kubelet_plan::containers::uid;
+use pintle_kubelet_plan::probe::{Check, ProbeKind, ProbePlan, Tally, eager_delay};
+use tokio::sync::mpsc;
+
+use super::{Message, ProbeReport, exec, http};
+use crate::context::Context;
+use crate::error::chain;
+
+/// Whom a probe asks.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) ctx: Arc<Context>,
+    pub(super) tell: mpsc::UnboundedSender<Message>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) container: String,
+    pub(super) id: String,
+    pub(super) ip: Option<String>,
+}
+
+/// A probe's task; dropping it ends the probe.
+pub(super) struct Task(tokio::task::AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Starts a probe.
+pub(super) fn spawn(target: Target, plan: ProbePlan) -> Task {
+    Task(tokio::spawn(Box::pin(run(target, plan))).abort_handle())
+}
+
+async fn run(target: Target, plan: ProbePlan) {
+    let mut tally = Tally::default();
+    tokio::time::sleep(seconds(plan.initial_delay_s)).await;
+    loop {
+        let answer = ask(&target, &plan).await;
+        let eager = eager_delay(&plan, &tally).filter(|_| answer.is_err());
+        if let Some(delay) = eager {
+            tally.eager += 1;
+            tokio::time::sleep(Duration::try_from(delay).unwrap_or_default()).await;
+            continue;
+        }
+        let before = tally;
+        tally = tally.after(answer.is_ok(), &plan);
+        if answer.is_err() || tally.good != before.good {
+            let report = ProbeReport {
+                container: target.container.clone(),
+                id: target.id.clone(),
+                kind: plan.kind,
+                good: tally.good,
+                failure: answer.err(),
+                grace_s: plan.grace_s,
+            };
+            if target.tell.send(Message::Probe(report)).is_err() {
+                return;
+            }
+        }
+        if plan.kind == ProbeKind::Startup && tally.good == Some(true) {
+            return;
+        }
+        tokio::time::sleep(seconds(plan.period_s)).await;
+    }
+}
+
+async fn ask(target: &Target, plan: &ProbePlan) -> Result<(), String> {
+    let limit = seconds(plan.timeout_s);
+    let host = |own: &Option<String>| own.clone().or_else(|| target.ip.clone()).unwrap_or_default();
+    match &plan.check {
+        Check::Http { https, host: own, port, path, headers } => {
+            let request = http::Request {
+                https: *https,
+                host: host(own),
+                port: *port,
+                path: path.clone(),
+                headers: headers.clone(),
+                agent: "kube-probe/1.37",
+            };
+            http::get(&request, limit).await.map(drop)
+        }
+        Check::Tcp { host: own, port } => http::dial(&host(own), *port, limit).await,
+        Check::Exec { command } => {
+            let pod_uid = uid(&target.pod);
+            let run = exec::capture(&target.ctx, pod_uid, &target.container, &target.id, command.clone(), Some(limit));
+            let outcome = run.await.map_err(|e| chain(&e))?;
+            match outcome.exit.code {
+                _ if outcome.exit.timed_out => Err(format!("command timed out after {} s", plan.timeout_s)),
+                0 => Ok(()),
+                _ => Err(outcome.output),
+            }
+        }
+        Check::Impossible { reason } => Err(reason.clone()),
+    }
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
