@@ -193,9 +193,7 @@ impl FieldErrors {
     }
     /// `path: Unsupported value: "value": supported values: "a", "b"`.
     pub fn not_supported(&mut self, path: &Path, value: impl Shown, supported: &[&str]) {
-        let mut names: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
-        names.sort();
-        self.push(path, Reason::NotSupported, value.shown(), format!("supported values: {}", names.join(", ")));
+        self.push(path, Reason::NotSupported, value.shown(), format!("supported values: {}", quoted(supported)));
     }
     /// `path: Duplicate value: value`.
     pub fn duplicate(&mut self, path: &Path, value: impl Shown) {
@@ -274,7 +272,7 @@ mod tests {
         let spec = Path::new("spec");
         errors.invalid(&spec.child("replicas"), -1, "must be greater than or equal to 0");
         errors.required(&spec.child("containers").index(0).child("image"), "");
-        errors.not_supported(&spec.child("type"), "x", &["b", "a"]);
+        errors.not_supported(&spec.child("type"), "x", &["a", "b"]);
         errors.duplicate(&spec.key("k"), "dup");
         errors.too_long(&spec, 253);
         errors.too_many(&spec, 5, 4);

@@ -21,8 +21,26 @@ use crate::kind::{Column, DeletePlan, Kind, NameRule, Names, Scale, Scope, Subre
 use crate::kinds;
 
 /// Every kind that is stored, in the order of discovery.
-pub const KINDS: &[&dyn DynKind] =
-    &[&Entry::<kinds::config_map::ConfigMaps>::NEW, &Entry::<kinds::namespace::Namespaces>::NEW];
+pub const KINDS: &[&dyn DynKind] = &[
+    &Entry::<kinds::config_map::ConfigMaps>::NEW,
+    &Entry::<kinds::endpoints::EndpointsKind>::NEW,
+    &Entry::<kinds::event::Events>::NEW,
+    &Entry::<kinds::namespace::Namespaces>::NEW,
+    &Entry::<kinds::node::Nodes>::NEW,
+    &Entry::<kinds::pod::Pods>::NEW,
+    &Entry::<kinds::secret::Secrets>::NEW,
+    &Entry::<kinds::service_account::ServiceAccounts>::NEW,
+    &Entry::<kinds::service::Services>::NEW,
+    &Entry::<kinds::controller_revision::ControllerRevisions>::NEW,
+    &Entry::<kinds::daemon_set::DaemonSets>::NEW,
+    &Entry::<kinds::deployment::Deployments>::NEW,
+    &Entry::<kinds::replica_set::ReplicaSets>::NEW,
+    &Entry::<kinds::job::Jobs>::NEW,
+    &Entry::<kinds::certificate_signing_request::CertificateSigningRequests>::NEW,
+    &Entry::<kinds::lease::Leases>::NEW,
+    &Entry::<kinds::endpoint_slice::EndpointSlices>::NEW,
+    &Entry::<kinds::priority_class::PriorityClasses>::NEW,
+];
 
 /// The kind at `/apis/GROUP/VERSION/…/PLURAL`; the group is empty for core.
 pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static dyn DynKind> {

@@ -6,6 +6,7 @@ use pintle_api::field::{FieldErrors, Path};
 use pintle_api::name;
 use serde_json::Value;
 
+use super::common;
 use crate::kind::{Column, Kind, Names, Scope};
 
 /// Sum of all values (core/v1 MaxSecretSize, also for ConfigMaps).
@@ -58,6 +59,6 @@ impl Kind for ConfigMaps {
 
     fn row(object: &ConfigMap, now: Timestamp) -> Vec<Value> {
         let count = object.data.iter().flatten().count() + object.binary_data.iter().flatten().count();
-        vec![super::name(&object.metadata), count.into(), super::age(&object.metadata, now)]
+        vec![common::name_cell(&object.metadata), count.into(), common::age(&object.metadata, now)]
     }
 }

@@ -6,6 +6,7 @@ use pintle_api::field::{FieldErrors, Path};
 use pintle_api::name;
 use serde_json::Value;
 
+use super::common;
 use crate::kind::{Column, Kind, NameRule, Names, Scope, Subresource};
 
 /// Held by every namespace until the namespace controller has emptied it.
@@ -61,7 +62,7 @@ impl Kind for Namespaces {
     }
 
     fn row(object: &Namespace, now: Timestamp) -> Vec<Value> {
-        vec![super::name(&object.metadata), phase(object).into(), super::age(&object.metadata, now)]
+        vec![common::name_cell(&object.metadata), phase(object).into(), common::age(&object.metadata, now)]
     }
 
     fn deletion_began(object: &mut Namespace) {
