@@ -3,7 +3,17 @@
 //! Owns: the order of the plugins, what they see, and their locks. Does not own: their decisions, which are pure
 //! functions in their own files.
 
+mod default_tolerations;
 mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod requester;
+mod service_account;
+mod service_addresses;
+mod taint_nodes;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use pintle_control_plan::registry::{DynKind, Object};
 use serde::de::DeserializeOwned;
@@ -56,6 +66,10 @@ pub trait Plugin: Sync {
     fn serializes(&self, _kind: &dyn DynKind) -> bool {
         false
     }
+    /// The key of an object this creation needs and that somebody is about to make.
+    fn awaits(&self, _call: &Call, _object: &dyn Object) -> Option<Arc<str>> {
+        None
+    }
     /// Changes the object or refuses the write. Called again if the write has to be tried again.
     ///
     /// # Errors
@@ -64,7 +78,31 @@ pub trait Plugin: Sync {
 }
 
 /// All plugins, in order (upstream: pkg/kubeapiserver/options/plugins.go).
-pub const PLUGINS: &[&dyn Plugin] = &[&namespace_lifecycle::NamespaceLifecycle];
+pub const PLUGINS: &[&dyn Plugin] = &[
+    &namespace_lifecycle::NamespaceLifecycle,
+    &service_account::ServiceAccounts,
+    &node_restriction::NodeRestriction,
+    &taint_nodes::TaintNodes,
+    &priority::Priority,
+    &default_tolerations::DefaultTolerations,
+    &requester::Requester,
+    &service_addresses::ServiceAddresses,
+];
+
+/// How long a creation waits for an object somebody is about to make.
+const AWAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Waits until what the plugins need for this creation is there, or has not come in time, which `admit` will say.
+pub async fn awaited(api: &Api, call: &Call, object: &dyn Object) {
+    for key in PLUGINS.iter().filter_map(|plugin| plugin.awaits(call, object)) {
+        // Watched before it is looked for, so that nothing falls in between.
+        let Ok(mut watch) = api.store.watch(&key, api.store.revision()) else { continue };
+        let there = async { while api.store.get(&key).is_none() && watch.next().await.is_ok() {} };
+        if tokio::time::timeout(AWAIT_MAX, there).await.is_err() {
+            tracing::debug!(%key, "did not come in time");
+        }
+    }
+}
 
 /// Waits for its turn if any plugin needs writes of this kind to take turns. Held until the write is done.
 pub async fn hold<'a>(api: &'a Api, kind: &dyn DynKind) -> Option<MutexGuard<'a, ()>> {

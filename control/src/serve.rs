@@ -18,8 +18,10 @@ mod patch;
 mod proto;
 mod query;
 mod read;
+mod review;
 mod route;
 mod shape;
+mod sub;
 mod watch;
 mod write;
 

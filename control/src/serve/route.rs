@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -15,7 +16,8 @@ use pintle_control_plan::strategy;
 use super::answer::{Answer, Failure, Outcome, json};
 use super::call::Call;
 use super::query::Query;
-use super::{Api, delete, discovery, health, input, openapi, patch, read, watch, write};
+use super::sub::{binding, eviction, finalize, scale, token, tunnel};
+use super::{Api, delete, discovery, health, input, openapi, patch, read, review, watch, write};
 use crate::auth::Peer;
 
 /// Answers one request; never fails, as every failure has a Status.
@@ -74,13 +76,40 @@ async fn resource(
         field_selector: query.get("fieldSelector"),
     };
     allow(api, &user, &Asked::Resource(access))?;
-    let kind =
-        registry::by_resource(&target.group, &target.version, &target.resource).ok_or_else(status::no_such_path)?;
+    let Some(kind) = registry::by_resource(&target.group, &target.version, &target.resource) else {
+        return asked(api, &user, verb, &target, request).await;
+    };
     check_scope(kind, &mut target, verb)?;
+    let stream = kind
+        .subresources()
+        .iter()
+        .copied()
+        .find(|sub| STREAMS.contains(sub) && discovery::subresource_name(*sub) == target.subresource);
+    let mut request = request;
+    if let Some(stream) = stream {
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (parts, _) = request.into_parts();
+        let call = Call { user, verb, path: target, kind, query, headers: parts.headers, body: Bytes::new() };
+        return tunnel::tunnel(api, &call, stream, &parts.method, upgrade).await;
+    }
     let (parts, body) = request.into_parts();
     let body = input::collect(body).await?;
     let call = Call { user, verb, path: target, kind, query, headers: parts.headers, body };
     dispatch(api, &call).await
+}
+
+/// Subresources that are carried to the kubelet.
+const STREAMS: &[Subresource] = &[Subresource::Log, Subresource::Exec, Subresource::Attach, Subresource::PortForward];
+
+/// What is no stored kind may be a review.
+async fn asked(api: &Arc<Api>, user: &User, verb: Verb, target: &ResourcePath, request: Request<Incoming>) -> Outcome {
+    if verb != Verb::Create {
+        return Err(status::no_such_path().into());
+    }
+    let (parts, body) = request.into_parts();
+    let body = input::collect(body).await?;
+    let content_type = header(&parts.headers, &http::header::CONTENT_TYPE);
+    review::answer(api, user, target, content_type, body).unwrap_or_else(|| Err(status::no_such_path().into()))
 }
 
 /// The old form of a watch, `/api/v1/watch/…`, as a path.
@@ -163,6 +192,11 @@ async fn subresource(api: &Arc<Api>, call: &Call) -> Outcome {
         (Subresource::Status | Subresource::Approval, Verb::Patch) => {
             patch::patch(api, call, strategy::Target::Status).await
         }
+        (Subresource::Scale, _) => scale::scale(api, call).await,
+        (Subresource::Binding, Verb::Create) => binding::bind(api, call).await,
+        (Subresource::Eviction, Verb::Create) => eviction::evict(api, call).await,
+        (Subresource::Token, Verb::Create) => token::request(api, call).await,
+        (Subresource::Finalize, Verb::Update) => finalize::finalize(api, call).await,
         _ => Err(status::method_not_allowed(call.about(), call.verb.as_str()).into()),
     }
 }

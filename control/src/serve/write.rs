@@ -71,6 +71,7 @@ async fn insert(api: &Arc<Api>, call: &Call, object: &mut Box<dyn Object>) -> Re
     let namespace = (call.kind.scope() == Scope::Namespaced).then_some(call.path.namespace.as_str());
     strategy::fill_new(&mut **object, namespace, &uid(), now);
     object.default();
+    admission::awaited(api, call, &**object).await;
     let _held = admission::hold(api, call.kind).await;
     let name = name_of(&**object).to_owned();
     admission::admit(&mut Review { api, call, name: &name, object: Some(&mut **object), old: None, dry_run })?;

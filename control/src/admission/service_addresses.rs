@@ -1,0 +1,282 @@
+//! Cluster IPs and node ports of Services. What is taken is what the stored Services say, so nothing can leak: writes
+//! of Services take turns, and each looks at all the others.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use pintle_api::field::{FieldErrors, Path};
+use pintle_api::status::{self, About};
+use pintle_control_plan::registry::{self, DynKind};
+use pintle_store::List;
+use serde::Deserialize;
+
+use super::{Plugin, Review};
+use crate::serve::answer::Failure;
+use crate::serve::object;
+
+/// 10.43.0.0/16.
+const NETWORK: u32 = u32::from_be_bytes([10, 43, 0, 0]);
+const HOSTS: u32 = 1 << 16;
+/// `kubernetes`, which is made by name.
+const FIRST: u32 = 1;
+const NODE_PORTS: std::ops::RangeInclusive<i32> = 30_000..=32_767;
+
+pub(super) struct ServiceAddresses;
+
+impl Plugin for ServiceAddresses {
+    fn name(&self) -> &'static str {
+        "ServiceAddresses"
+    }
+
+    fn serializes(&self, kind: &dyn DynKind) -> bool {
+        kind.group().is_empty() && kind.plural() == "services"
+    }
+
+    fn admit(&self, review: &mut Review<'_>) -> Result<(), Failure> {
+        if !review.is("", "services") {
+            return Ok(());
+        }
+        let taken = taken(review)?;
+        let old = review.old.and_then(|old| old.downcast_ref::<Service>()).and_then(|old| old.spec.clone());
+        let name = review.name.to_owned();
+        let Some(service) = review.object.as_mut().and_then(|object| object.downcast_mut::<Service>()) else {
+            return Ok(());
+        };
+        let spec = service.spec.get_or_insert_default();
+        let mut errors = FieldErrors::new();
+        assign(spec, old.as_ref(), &taken, &mut |bound| rand::random_range(0..bound), &mut errors);
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(status::invalid(About::new("", "Service", &name), &errors).into())
+    }
+}
+
+/// What other Services have.
+#[derive(Debug, Default)]
+struct Taken {
+    addresses: HashSet<String>,
+    ports: HashSet<i32>,
+}
+
+#[derive(Deserialize)]
+struct Peek {
+    #[serde(default)]
+    spec: PeekSpec,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct PeekSpec {
+    #[serde(rename = "clusterIPs")]
+    cluster_ips: Vec<String>,
+    ports: Vec<PeekPort>,
+    health_check_node_port: i32,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct PeekPort {
+    node_port: i32,
+}
+
+fn taken(review: &Review<'_>) -> Result<Taken, Failure> {
+    let mut taken = Taken::default();
+    let Some(kind) = registry::by_kind("v1", "Service") else { return Ok(taken) };
+    let own = object::key(kind, &review.call.path.namespace, review.name);
+    let prefix = object::prefix(kind, "");
+    let page = review.api.store.list(&List::all(&prefix)).map_err(status::internal_error)?;
+    for entry in page.entries.iter().filter(|entry| entry.key != own) {
+        let found: Peek = serde_json::from_slice(&entry.bytes).map_err(status::internal_error)?;
+        taken.addresses.extend(found.spec.cluster_ips);
+        taken.ports.extend(found.spec.ports.iter().map(|port| port.node_port));
+        taken.ports.insert(found.spec.health_check_node_port);
+    }
+    Ok(taken)
+}
+
+/// Gives a Service what it needs and does not have. `random` answers a number below its argument.
+fn assign(
+    spec: &mut ServiceSpec,
+    old: Option<&ServiceSpec>,
+    taken: &Taken,
+    random: &mut dyn FnMut(u32) -> u32,
+    errors: &mut FieldErrors,
+) {
+    let kind = spec.type_.clone().unwrap_or_else(|| "ClusterIP".to_owned());
+    if kind == "ExternalName" {
+        return;
+    }
+    assign_address(spec, old, taken, random, errors);
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        assign_ports(spec, old, taken, random, errors);
+    }
+}
+
+fn assign_address(
+    spec: &mut ServiceSpec,
+    old: Option<&ServiceSpec>,
+    taken: &Taken,
+    random: &mut dyn FnMut(u32) -> u32,
+    errors: &mut FieldErrors,
+) {
+    let given = |address: &Option<String>| address.clone().filter(|address| !address.is_empty());
+    let first = spec.cluster_ips.as_ref().and_then(|all| all.first().cloned());
+    let asked = given(&spec.cluster_ip).or_else(|| given(&first));
+    // What it had, it keeps, without having to repeat it.
+    let asked = asked.or_else(|| old.and_then(|old| given(&old.cluster_ip)));
+    let address = match asked {
+        Some(asked) if asked == "None" || old.is_some_and(|old| old.cluster_ip.as_ref() == Some(&asked)) => asked,
+        Some(asked) => {
+            if let Some(why) = unusable(&asked, taken) {
+                let path = Path::new("spec").child("clusterIPs");
+                errors.invalid(&path, serde_json::json!([asked]), format!("failed to allocate IP {asked}: {why}"));
+                return;
+            }
+            asked
+        }
+        None => match free_address(taken, random) {
+            Some(address) => address,
+            None => {
+                let path = Path::new("spec").child("clusterIP");
+                errors.invalid(&path, "", "failed to allocate a serviceIP: range is full");
+                return;
+            }
+        },
+    };
+    spec.cluster_ips = Some(vec![address.clone()]);
+    spec.cluster_ip = Some(address);
+    spec.ip_families.get_or_insert_with(|| vec!["IPv4".to_owned()]);
+    spec.ip_family_policy.get_or_insert_with(|| "SingleStack".to_owned());
+}
+
+fn unusable(address: &str, taken: &Taken) -> Option<&'static str> {
+    let Ok(parsed) = address.parse::<Ipv4Addr>() else { return Some("it is not an IPv4 address") };
+    let host = u32::from(parsed).wrapping_sub(NETWORK);
+    if !(FIRST..HOSTS - 1).contains(&host) {
+        return Some("the provided IP is not in the valid range. The range of valid IPs is 10.43.0.0/16");
+    }
+    taken.addresses.contains(address).then_some("provided IP is already allocated")
+}
+
+fn free_address(taken: &Taken, random: &mut dyn FnMut(u32) -> u32) -> Option<String> {
+    let span = HOSTS - 2 - FIRST;
+    let start = random(span);
+    (0..span)
+        .map(|step| Ipv4Addr::from(NETWORK + FIRST + 1 + (start + step) % (span - 1)).to_string())
+        .find(|address| !taken.addresses.contains(address))
+}
+
+fn assign_ports(
+    spec: &mut ServiceSpec,
+    old: Option<&ServiceSpec>,
+    taken: &Taken,
+    random: &mut dyn FnMut(u32) -> u32,
+    errors: &mut FieldErrors,
+) {
+    let mut used = taken.ports.clone();
+    let ports = spec.ports.get_or_insert_default();
+    let had = |name: &Option<String>, port: i32| {
+        let olds = old.into_iter().flat_map(|old| old.ports.iter().flatten());
+        let mut olds = olds.filter(|old| old.port == port && old.name == *name);
+        olds.find_map(|old| old.node_port).filter(|port| *port != 0)
+    };
+    for (index, port) in ports.iter_mut().enumerate() {
+        let path = Path::new("spec").child("ports").index(index).child("nodePort");
+        let asked = port.node_port.filter(|port| *port != 0).or_else(|| had(&port.name, port.port));
+        match asked {
+            Some(asked) if !NODE_PORTS.contains(&asked) => {
+                errors.invalid(
+                    &path,
+                    asked,
+                    "provided port is not in the valid range. The range of valid ports is 30000-32767",
+                );
+            }
+            // One port may be given twice within a Service, for TCP and UDP.
+            Some(asked) if taken.ports.contains(&asked) => {
+                errors.invalid(&path, asked, "provided port is already allocated");
+            }
+            Some(asked) => {
+                used.insert(asked);
+                port.node_port = Some(asked);
+            }
+            None => {}
+        }
+    }
+    for (index, port) in ports.iter_mut().enumerate().filter(|(_, port)| port.node_port.unwrap_or(0) == 0) {
+        match free_port(&used, random) {
+            Some(free) => {
+                used.insert(free);
+                port.node_port = Some(free);
+            }
+            None => {
+                let path = Path::new("spec").child("ports").index(index).child("nodePort");
+                errors.invalid(&path, 0, "failed to allocate a nodePort: range is full");
+            }
+        }
+    }
+}
+
+fn free_port(used: &HashSet<i32>, random: &mut dyn FnMut(u32) -> u32) -> Option<i32> {
+    let span = NODE_PORTS.end() - NODE_PORTS.start() + 1;
+    let start = i32::try_from(random(span.unsigned_abs())).unwrap_or(0);
+    (0..span).map(|step| NODE_PORTS.start() + (start + step) % span).find(|port| !used.contains(port))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn taken() -> Taken {
+        Taken { addresses: HashSet::from(["10.43.0.2".to_owned()]), ports: HashSet::from([30_000]) }
+    }
+
+    /// The spec after assigning, or what is wrong; randomness always says 0.
+    fn assigned(spec: Value, old: Option<Value>) -> String {
+        let mut spec: ServiceSpec = serde_json::from_value(spec).unwrap();
+        let old: Option<ServiceSpec> = old.map(|old| serde_json::from_value(old).unwrap());
+        let mut errors = FieldErrors::new();
+        assign(&mut spec, old.as_ref(), &taken(), &mut |_| 0, &mut errors);
+        if !errors.is_empty() {
+            return errors.summary();
+        }
+        let ports: Vec<_> = spec.ports.iter().flatten().map(|port| port.node_port.unwrap_or(0)).collect();
+        format!("{:?} {:?} {ports:?}", spec.cluster_ip.unwrap_or_default(), spec.cluster_ips.unwrap_or_default())
+    }
+
+    #[test]
+    fn services_get_what_they_need_and_keep_what_they_have() {
+        let node_port = json!({"type": "NodePort", "ports": [{"port": 80, "name": "a"}, {"port": 81, "name": "b"}]});
+        let lines = [
+            assigned(json!({"ports": [{"port": 80}]}), None),
+            assigned(json!({"clusterIP": "None"}), None),
+            assigned(json!({"clusterIP": "10.43.7.7"}), None),
+            assigned(json!({"clusterIP": "10.43.0.2"}), None),
+            assigned(json!({"clusterIP": "10.44.0.2"}), None),
+            assigned(json!({"type": "ExternalName", "externalName": "x"}), None),
+            assigned(node_port.clone(), None),
+            assigned(
+                node_port,
+                Some(json!({"clusterIP": "10.43.9.9",
+                "ports": [{"port": 81, "name": "b", "nodePort": 31000}]})),
+            ),
+            assigned(json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30000}]}), None),
+            assigned(json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]}), None),
+        ];
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        "10.43.0.3" ["10.43.0.3"] [0]
+        "None" ["None"] []
+        "10.43.7.7" ["10.43.7.7"] []
+        spec.clusterIPs: Invalid value: ["10.43.0.2"]: failed to allocate IP 10.43.0.2: provided IP is already allocated
+        spec.clusterIPs: Invalid value: ["10.44.0.2"]: failed to allocate IP 10.44.0.2: the provided IP is not in the valid range. The range of valid IPs is 10.43.0.0/16
+        "" [] []
+        "10.43.0.3" ["10.43.0.3"] [30001, 30002]
+        "10.43.9.9" ["10.43.9.9"] [30001, 31000]
+        spec.ports[0].nodePort: Invalid value: 30000: provided port is already allocated
+        spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767
+        "#);
+    }
+}
