@@ -20,7 +20,7 @@ mod unschedulable;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodCondition, PodStatus};
 use serde_json::json;
 
 use crate::controllers::{
@@ -105,7 +105,7 @@ impl Controller for Scheduler {
         NAME
     }
     fn watches(&self) -> &'static [KindRef] {
-        const { &[KindRef::of::<Pod>(), KindRef::of::<Node>()] }
+        const { &[KindRef::of::<Pod>(), KindRef::of::<Node>(), KindRef::of::<Namespace>()] }
     }
     fn keys(&self, change: &Change, _snapshot: &Snapshot) -> Vec<Key> {
         let relevant = if let Some((old, new)) = change.of::<Pod>() {
