@@ -100,7 +100,7 @@ enum Via {
 }
 
 fn vips(service: &Service) -> Vec<(IpAddr, Via)> {
-    let balanced = if service.source_ranges.is_empty() { Via::External } else { Via::Guarded };
+    let balanced = if service.source_ranges.is_none() { Via::External } else { Via::Guarded };
     let mut vips: Vec<(IpAddr, Via)> = service.cluster_ip.map(|a| (a, Via::ClusterIp)).into_iter().collect();
     vips.extend(service.load_balancer_ips.iter().map(|a| (*a, balanced)));
     vips.extend(service.external_ips.iter().map(|a| (*a, Via::External)));
@@ -289,7 +289,7 @@ impl Renderer<'_> {
                 [vec![saddr(family, R0)], in_range(R0, range, CmpOp::Eq), vec![goto(target)]].concat()
             })
         };
-        let ranges = self.config.ours(&self.service.source_ranges);
+        let ranges = self.config.ours(self.service.source_ranges.as_deref().unwrap_or_default());
         let node_may = self.config.node_addrs.iter().any(|a| ranges.iter().any(|r| r.contains(*a)));
         let mut rules: Vec<Rule> = from(ranges).collect();
         if node_may {

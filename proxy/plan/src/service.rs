@@ -42,8 +42,8 @@ pub struct Service {
     pub load_balancer_ips: Vec<IpAddr>,
     /// Addresses somebody else routes here.
     pub external_ips: Vec<IpAddr>,
-    /// Who may speak to the load balancers' addresses; empty for everybody.
-    pub source_ranges: Vec<Cidr>,
+    /// Who may speak to the load balancers' addresses; `None` for everybody.
+    pub source_ranges: Option<Vec<Cidr>>,
     /// Where packets from outside the cluster go.
     pub external: Policy,
     /// Where packets to the ClusterIP go.
@@ -160,7 +160,8 @@ impl Reader<'_> {
         addrs
     }
 
-    fn ranges(&mut self, texts: &[String]) -> Vec<Cidr> {
+    /// The ranges of both families. A list of which nothing is usable still means that not everybody may come.
+    fn ranges(&mut self, texts: &[String]) -> Option<Vec<Cidr>> {
         let mut ranges = Vec::new();
         for value in texts {
             match value.trim().parse::<Cidr>() {
@@ -170,8 +171,7 @@ impl Reader<'_> {
                 }
             }
         }
-        // Ranges of the other family still mean that not everybody may come.
-        ranges
+        (!texts.is_empty()).then_some(ranges)
     }
 
     /// The addresses at which load balancers deliver packets as they are. With ipMode Proxy, they translate them to

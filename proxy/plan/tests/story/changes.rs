@@ -1,0 +1,176 @@
+//! Properties of any sequence of changes, conflicts between Services, and what becomes of flows.
+
+use std::net::IpAddr;
+
+use pintle_nft::{Flow, Proto, Ruleset, diff};
+use pintle_proxy_plan::{Change, Planner};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::objects::{service, slice, web};
+use crate::{config, planner};
+
+/// One step of a random story: which Service, what happens to it, and how.
+#[derive(Clone, Debug)]
+enum Happening {
+    Put { service: u8, vip: u8, shape: u8 },
+    Gone { service: u8 },
+    Endpoints { service: u8, list: Vec<(u8, u8)> },
+    SliceGone { service: u8 },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        (0..4_u8, 0..5_u8, 0..8_u8).prop_map(|(service, vip, shape)| Happening::Put { service, vip, shape }),
+        (0..4_u8).prop_map(|service| Happening::Gone { service }),
+        (0..4_u8, prop::collection::vec((0..4_u8, 0..6_u8), 0..4))
+            .prop_map(|(service, list)| Happening::Endpoints { service, list }),
+        (0..4_u8).prop_map(|service| Happening::SliceGone { service }),
+    ]
+}
+
+fn note(planner: &mut Planner, happening: &Happening) {
+    let name = |s: &u8| format!("s{s}");
+    let object = |s: &u8, vip: u8, shape: u8| {
+        let mut spec = json!({"ports": [{"name": "http", "port": 80, "nodePort": 30000 + u16::from(vip / 2)}]});
+        if shape & 1 != 0 {
+            spec["externalTrafficPolicy"] = json!("Local");
+        }
+        if shape & 2 != 0 {
+            spec["sessionAffinity"] = json!("ClientIP");
+        }
+        if shape & 4 != 0 {
+            spec["type"] = json!("LoadBalancer");
+            spec["ingress"] = json!([{"ip": "198.51.100.2"}]);
+            spec["loadBalancerSourceRanges"] = json!(["203.0.113.0/24"]);
+        }
+        service(&name(s), &format!("10.43.0.{}", vip + 1), spec)
+    };
+    match happening {
+        Happening::Put { service, vip, shape } => planner.note(Change::Service(&object(service, *vip, *shape))),
+        Happening::Gone { service } => planner.note(Change::ServiceGone(&object(service, 0, 0))),
+        Happening::Endpoints { service, list } => {
+            let states = ["@here", "", "!unready", "@here!leaving", "!leaving", "!gone"];
+            let texts: Vec<String> =
+                list.iter().map(|(a, s)| format!("10.42.0.{}{}", a + 2, states[usize::from(*s)])).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            planner.note(Change::Slice(&web(&name(service), &texts)));
+        }
+        Happening::SliceGone { service } => planner.note(Change::SliceGone(&web(&name(service), &[]))),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Sending what each change asks for ends where sending everything would: and then nothing is left to send.
+    #[test]
+    fn changes_one_by_one_end_where_a_full_push_would(
+        story in prop::collection::vec(prop::collection::vec(happening(), 1..4), 1..12)
+    ) {
+        let mut planner = Planner::new(config());
+        let mut installed = Ruleset::default();
+        diff::apply(&mut installed, &diff::replace(&planner.full()));
+        for step in &story {
+            step.iter().for_each(|h| note(&mut planner, h));
+            let update = planner.update();
+            diff::apply(&mut installed, &update.transaction);
+            let full = planner.full();
+            prop_assert_eq!(&installed, &full);
+            prop_assert!(diff::diff(&installed, &full).is_empty());
+        }
+        prop_assert!(planner.update().transaction.is_empty());
+    }
+
+    /// The order in which Services are told does not matter: conflicts are decided by age and name.
+    #[test]
+    fn the_order_of_events_does_not_matter(story in prop::collection::vec(happening(), 1..12)) {
+        let mut forward = Planner::new(config());
+        story.iter().for_each(|h| { note(&mut forward, h); forward.update(); });
+        let mut at_once = Planner::new(config());
+        story.iter().for_each(|h| note(&mut at_once, h));
+        at_once.update();
+        prop_assert_eq!(forward.full(), at_once.full());
+    }
+}
+
+#[test]
+fn of_two_services_with_one_address_the_older_has_it_until_it_goes() {
+    let mut old = service("old", "10.43.0.10", json!({}));
+    old.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    let mut young = service("a-young", "10.43.0.10", json!({}));
+    young.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-02T00:00:00Z")).unwrap();
+    let mut planner = planner(&[young, old.clone()], &[web("old", &["10.42.1.1"]), web("a-young", &["10.42.1.2"])]);
+    let issues: Vec<String> = planner.update().issues.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        issues,
+        ["service d/a-young: 10.43.0.10:80/tcp belongs to service d/old already; it keeps leading there"]
+    );
+    let leads_to = |planner: &Planner| {
+        let text = pintle_nft::text::ruleset(&planner.full());
+        ["10.42.1.1 . 8080", "10.42.1.2 . 8080"].map(|server| text.contains(server))
+    };
+    assert_eq!(leads_to(&planner), [true, false]);
+    planner.note(Change::ServiceGone(&old));
+    planner.update();
+    assert_eq!(leads_to(&planner), [false, true]);
+}
+
+#[test]
+fn bad_input_is_said_and_left_out_and_the_rest_works() {
+    let spec = json!({
+        "externalIPs": ["198.51.100.256", "127.0.0.1", "198.51.100.1"],
+        "loadBalancerSourceRanges": ["203.0.113.0/33"],
+        "ports": [
+            {"name": "zero", "port": 0}, {"name": "odd", "port": 80, "protocol": "GRE"},
+            {"name": "http", "port": 80, "nodePort": 70000}, {"name": "fine", "port": 81},
+        ],
+    });
+    let slice = slice("web", ("fine", "TCP", 8080), &["10.42.1.1", "10.42.1", "127.0.0.1"]);
+    let mut planner = planner(&[service("web", "10.43.0.10", spec)], &[slice]);
+    let said: Vec<String> = planner.update().issues.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(said.join("\n"), @r#"
+    service d/web: spec.externalIPs "198.51.100.256" is no address; it is left out
+    service d/web: spec.externalIPs "127.0.0.1" is no address; it is left out
+    service d/web: spec.loadBalancerSourceRanges "203.0.113.0/33" is no address range; it is left out
+    service d/web: port "zero" is unusable; it is left out
+    service d/web: port "odd" is unusable; it is left out
+    service d/web: port "http" is unusable; it is left out
+    service d/web: endpoint "10.42.1" is no address a Service may lead to; it is left out
+    service d/web: endpoint "127.0.0.1" is no address a Service may lead to; it is left out
+    "#);
+    let text = pintle_nft::text::ruleset(&planner.full());
+    assert!(text.contains("10.43.0.10 . tcp . 81 : goto cluster-1") && text.contains("198.51.100.1 . tcp . 81"));
+}
+
+#[test]
+fn udp_flows_that_lead_nowhere_any_more_are_found_and_no_others() {
+    let spec = json!({"ports": [{"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053}]});
+    let dns = |endpoints: &[&str]| slice("web", ("dns", "UDP", 5353), endpoints);
+    let mut planner = planner(&[service("web", "10.43.0.10", spec)], &[dns(&["10.42.1.1", "10.42.1.2"])]);
+    planner.update();
+    let addr = |text: &str| text.parse::<IpAddr>().unwrap();
+    let flow = |frontend: (&str, u16), server: (&str, u16)| Flow {
+        client: (addr("10.42.0.9"), 4444),
+        frontend: (addr(frontend.0), frontend.1),
+        server: (addr(server.0), server.1),
+        proto: Proto::Udp,
+    };
+    let flows = [
+        flow(("10.43.0.10", 53), ("10.42.1.1", 5353)),
+        flow(("10.43.0.10", 53), ("10.42.1.2", 5353)),
+        flow(("192.0.2.1", 30053), ("10.42.1.1", 5353)),
+        // Sent before the Service was there, and so never translated.
+        flow(("10.43.0.10", 53), ("10.43.0.10", 53)),
+        // Others' flows: another program on the port number of our node port, and another destination.
+        flow(("192.0.2.7", 30053), ("192.0.2.7", 30053)),
+        flow(("203.0.113.1", 53), ("203.0.113.1", 53)),
+    ];
+    planner.note(Change::Slice(&dns(&["10.42.1.2"])));
+    let touched = planner.update().touched;
+    assert_eq!(planner.stale_flows(&touched, &flows), [flows[0], flows[2], flows[3]]);
+    // The Service goes: all of its flows go.
+    planner.note(Change::ServiceGone(&service("web", "10.43.0.10", json!({}))));
+    let touched = planner.update().touched;
+    assert_eq!(planner.stale_flows(&touched, &flows), flows[..4]);
+}
