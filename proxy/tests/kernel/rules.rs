@@ -121,3 +121,39 @@ fn a_refused_operation_is_named() {
     );
     assert_eq!(nft_list(), "");
 }
+
+#[test]
+fn thousands_of_services_go_in_at_once_and_change_one_by_one() {
+    let Some(_world) = world("nftables") else { return };
+    let mut planner = planner();
+    let names: Vec<(String, String)> =
+        (0..3000).map(|n| (format!("s{n}"), format!("10.43.{}.{}", n / 250 + 1, n % 250 + 1))).collect();
+    let endpoints: Vec<String> = (1..11).map(|n| format!("10.42.1.{n}")).collect();
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    for (name, ip) in &names {
+        planner.note(Change::Service(&service(name, ip, json!({}))));
+        planner.note(Change::Slice(&web(name, &endpoints)));
+    }
+    planner.update();
+    let begun = std::time::Instant::now();
+    let transaction = diff::replace(&planner.full());
+    let planned = begun.elapsed();
+    let mut nft = Nft::open().unwrap();
+    nft.commit(&transaction).unwrap();
+    let loaded = begun.elapsed();
+    // The same again, over what is there: packets never meet an empty table, the kernel never runs out of anything.
+    nft.commit(&diff::replace(&planner.full())).unwrap();
+    let again = begun.elapsed();
+    planner.note(Change::Slice(&web("s7", &endpoints[..9])));
+    let update = planner.update();
+    assert_eq!(update.transaction.len(), 5, "{}", pintle_nft::text::transaction(&update.transaction));
+    nft.commit(&update.transaction).unwrap();
+    let changed = begun.elapsed() - again;
+    eprintln!(
+        "{} ops: planned {planned:?}, loaded {:?}, again {:?}, one change {changed:?}",
+        transaction.len(),
+        loaded - planned,
+        again - loaded
+    );
+    assert!(nft_list().contains("10.43.12.250 . tcp . 80 : goto cluster-10"));
+}
