@@ -153,7 +153,9 @@ impl Unpacker<'_> {
         };
         let from = match beneath::open(&self.root, existing.parent_bytes(), DIRECTORY) {
             Ok(fd) => fd,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Err(unusable("its target is not in the layer")),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                return Err(unusable("its target is not in the layer"));
+            }
             Err(error) => return Err(error).at("open", self.full(existing.parent_bytes())),
         };
         let stat = match rustix::fs::statat(&from, existing.name(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -374,4 +376,84 @@ pub(crate) fn file_type(stat: &rustix::fs::Stat) -> FileType {
 
 pub(crate) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs;
+
+    #[derive(Debug, Clone)]
+    struct Raw {
+        kind: u8,
+        path: String,
+        link: String,
+        mode: u32,
+    }
+
+    /// Paths and links made of a few names, so that entries meet each other, and of every way out.
+    fn raw() -> impl Strategy<Value = Raw> {
+        let part = prop::sample::select(vec!["a", "b", "c", "..", ".", "canary", ".wh.a", ".wh..wh..opq", "", "dev"]);
+        // Mostly acceptable paths: an archive that is refused at once tries nothing.
+        let clean = prop::sample::select(vec!["a", "b", "c", "a", "b", "c", "canary", ".wh.a", ".wh..wh..opq", "dev"]);
+        let clean = prop::collection::vec(clean, 1..4).prop_map(|parts| parts.join("/"));
+        let dirty = prop::collection::vec(part.clone(), 1..4).prop_map(|parts| parts.join("/"));
+        let path = prop_oneof![50 => clean, 1 => dirty];
+        let link = prop::collection::vec(part, 1..5).prop_map(|parts| parts.join("/"));
+        let link =
+            prop_oneof![link, Just("/".to_owned()), Just("../canary".to_owned()), Just("/proc/self/cwd".to_owned())];
+        let kind = prop::sample::select(b"0000122222556".to_vec());
+        (kind, path, link, 0u32..0o10000).prop_map(|(kind, path, link, mode)| Raw { kind, path, link, mode })
+    }
+
+    fn archive(entries: &[Raw]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for entry in entries {
+            let mut header = tar::Header::new_ustar();
+            header.as_old_mut().name[..entry.path.len()].copy_from_slice(entry.path.as_bytes());
+            header.as_old_mut().linkname[..entry.link.len()].copy_from_slice(entry.link.as_bytes());
+            header.set_entry_type(tar::EntryType::new(entry.kind));
+            header.set_mode(entry.mode);
+            header.set_size(if entry.kind == b'0' { 1 } else { 0 });
+            header.set_cksum();
+            bytes.extend(header.as_bytes());
+            if entry.kind == b'0' {
+                bytes.extend([b'x'; 512]);
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn no_archive_changes_anything_outside_its_root(entries in prop::collection::vec(raw(), 1..24)) {
+            if !pintle_testkit::require_root("unpacking layers") {
+                return Ok(());
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let (root, canary) = (dir.path().join("root"), dir.path().join("canary"));
+            fs::create_dir(&root).unwrap();
+            fs::create_dir(&canary).unwrap();
+            fs::write(canary.join("a"), "untouched").unwrap();
+            let before = fs::metadata(&canary).unwrap();
+            // Refusing the archive is as good as unpacking it; what matters is what is outside afterwards.
+            let bytes = archive(&entries);
+            let _ = unpack(&mut TarReader::new(bytes.as_slice()), &root, &Limits::default());
+            let after = fs::metadata(&canary).unwrap();
+            prop_assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+            prop_assert_eq!(before.permissions(), after.permissions());
+            prop_assert_eq!(fs::read_to_string(canary.join("a")).unwrap(), "untouched");
+            prop_assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+            beneath::remove_tree(&root).unwrap();
+            prop_assert!(canary.join("a").exists());
+        }
+
+        #[test]
+        fn no_bytes_after_a_good_header_make_unpacking_panic(bytes in prop::collection::vec(any::<u8>(), 0..1500)) {
+            let dir = tempfile::tempdir().unwrap();
+            let _ = unpack(&mut TarReader::new(bytes.as_slice()), dir.path(), &Limits::default());
+        }
+    }
 }

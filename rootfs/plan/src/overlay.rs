@@ -83,8 +83,9 @@ pub fn plan(request: &OverlayRequest<'_>) -> Result<Vec<Attempt>, OverlayError> 
         }
         Access::ReadOnly => {
             lowers.insert(0, request.empty.to_owned());
+            // The kernel refuses one directory twice in a stack (ELOOP); the unused upper is empty as well.
             if lowers.len() == 1 {
-                lowers.push(request.empty.to_owned());
+                lowers.push(request.upper.to_owned());
             }
         }
     }
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn a_read_only_stack_has_no_upper_and_at_least_two_lowers() {
         insta::assert_snapshot!(format!("{:?}", plan_for(&["/l/a"], Access::ReadOnly)), @r#"[Classic { options: "lowerdir=/s/c/empty:/l/a" }]"#);
-        insta::assert_snapshot!(format!("{:?}", plan_for(&[], Access::ReadOnly)), @r#"[Classic { options: "lowerdir=/s/c/empty:/s/c/empty" }]"#);
+        insta::assert_snapshot!(format!("{:?}", plan_for(&[], Access::ReadOnly)), @r#"[Classic { options: "lowerdir=/s/c/empty:/s/c/upper" }]"#);
     }
 
     #[test]
