@@ -74,3 +74,21 @@ pub fn set_nonblocking(fd: impl AsFd) -> Result<()> {
     let flags = nix::fcntl::OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | nix::fcntl::OFlag::O_NONBLOCK)).map(drop)
 }
+
+/// Closes every descriptor from 3 on but those in `keep`, which must be sorted. For a child that owns nothing else:
+/// values that own the closed descriptors must never be dropped or used there again.
+pub fn close_all_but(keep: &[RawFd]) -> Result<()> {
+    let mut first: libc::c_uint = 3;
+    for kept in keep.iter().filter_map(|fd| libc::c_uint::try_from(*fd).ok()) {
+        if kept > first {
+            close_range(first, kept - 1)?;
+        }
+        first = first.max(kept + 1);
+    }
+    close_range(first, libc::c_uint::MAX)
+}
+
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<()> {
+    // SAFETY: by the contract of `close_all_but` nobody uses these numbers afterwards.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}

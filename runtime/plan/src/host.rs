@@ -1,0 +1,64 @@
+//! What planning must know about the machine: observed by the runtime, handed in as data.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// A mounted cgroup v1 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Where it is mounted on the host.
+    pub mountpoint: PathBuf,
+    /// Its controllers, or `name=systemd`.
+    pub controllers: Vec<String>,
+    /// The container's cgroup in it, below the mount point, e.g. `/kubepods/pod1/abc`.
+    pub path: String,
+}
+
+/// How the first process gets into its cgroups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CgroupJoin {
+    /// It stays where we are.
+    None,
+    /// v1: these files are opened by the parent and `0` written by the single-threaded child, which takes no
+    /// global lock where a pid in `cgroup.procs` waits 10 ms for RCU.
+    Tasks(Vec<(String, CString)>),
+    /// v2: the child is born in this directory.
+    Into(CString),
+}
+
+/// The machine and the invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The container's id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// `rootfs` resolved against the bundle.
+    pub rootfs: PathBuf,
+    /// Where exec.fifo is; `None` for a container that starts at once.
+    pub fifo: Option<PathBuf>,
+    /// Cgroup membership.
+    pub join: CgroupJoin,
+    /// v1 hierarchies with the container's paths; empty on a pure v2 host.
+    pub hierarchies: Vec<Hierarchy>,
+    /// The container's v2 cgroup on the host, if v2 is what is used.
+    pub unified: Option<PathBuf>,
+    /// Capabilities we can give away.
+    pub caps_available: u64,
+    /// --no-pivot.
+    pub no_pivot: bool,
+    /// --no-new-keyring.
+    pub no_new_keyring: bool,
+    /// How many descriptors from 3 on the process inherits.
+    pub preserve_fds: u32,
+    /// Stdio was passed in slots rather than inherited.
+    pub stdio_passed: bool,
+    /// $HOME of the user by the container's passwd, when the environment has none.
+    pub home: Option<String>,
+    /// The state JSON that hooks in the child read on stdin, as (createContainer's, startContainer's).
+    pub hook_states: (Vec<u8>, Vec<u8>),
+    /// Whether we may make device nodes (not inside a user namespace).
+    pub may_mknod: bool,
+    /// Whether seccomp is there.
+    pub apparmor: bool,
+}
