@@ -1,2 +1,29 @@
-//! runtime.
-fn main() {}
+//! `pintle-runc`: an OCI runtime with runc's command line, and the supervisor of Kubernetes pods.
+//!
+//! Owns: processes in namespaces and cgroups. Does not own: images, networks, Kubernetes. One thread, always: a
+//! forked child may then use everything its parent had.
+
+mod cgroup;
+mod clock;
+mod commands;
+mod container;
+mod copy;
+mod error;
+mod exec;
+mod hooks;
+mod launch;
+mod log;
+mod merge;
+mod notify;
+mod passwd;
+mod protect;
+mod shim;
+mod state;
+mod sync;
+mod walk;
+
+fn main() -> std::process::ExitCode {
+    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let code = commands::run(&args);
+    std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

@@ -147,3 +147,10 @@ pub fn may_execute(path: &CStr) -> Result<()> {
     check(libc::c_long::from(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) }))
         .map(drop)
 }
+
+/// Sets the NIS domain name of the UTS namespace.
+pub fn set_domainname(name: &CStr) -> Result<()> {
+    let len = name.to_bytes().len();
+    // SAFETY: pointer and length describe `name`.
+    check(libc::c_long::from(unsafe { libc::setdomainname(name.as_ptr(), len) })).map(drop)
+}

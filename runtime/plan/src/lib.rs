@@ -23,6 +23,6 @@ pub mod step;
 
 pub use exec::{ExecRequest, plan_exec};
 pub use host::{CgroupJoin, Hierarchy, Host};
-pub use init::plan_init;
+pub use init::{convert_hooks, plan_init};
 pub use spec::{ConfigError, parse_process, parse_spec, validate};
 pub use step::{InitPlan, Slot, Step};

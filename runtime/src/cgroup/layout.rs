@@ -1,0 +1,142 @@
+//! Which cgroup hierarchies this host has, by /proc/self/mountinfo and /proc/self/cgroup.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Doing as _, Result};
+
+/// One mounted hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupMount {
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// The part of the hierarchy that is mounted, usually `/`.
+    pub root: PathBuf,
+    /// v1: controllers, or `name=…`; v2: none.
+    pub controllers: Vec<String>,
+    /// Our own cgroup in it, as /proc/self/cgroup says.
+    pub own_path: PathBuf,
+}
+
+impl CgroupMount {
+    /// Its name in maps: the controllers, or nothing for v2.
+    pub fn key(&self) -> String {
+        self.controllers.join(",")
+    }
+
+    /// Our own cgroup's directory.
+    pub fn own(&self) -> PathBuf {
+        let below = self.own_path.strip_prefix(&self.root).unwrap_or(&self.own_path);
+        self.mountpoint.join(below.strip_prefix("/").unwrap_or(below))
+    }
+}
+
+/// The host's hierarchies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layout {
+    /// v1, perhaps with an empty v2 beside it.
+    V1(Vec<CgroupMount>),
+    /// v2 alone.
+    V2([CgroupMount; 1]),
+}
+
+impl Layout {
+    /// All hierarchies that containers join.
+    pub fn mounts(&self) -> &[CgroupMount] {
+        match self {
+            Layout::V1(mounts) => mounts,
+            Layout::V2(mount) => mount,
+        }
+    }
+
+    /// Whether it is v2.
+    pub fn is_v2(&self) -> bool {
+        matches!(self, Layout::V2(_))
+    }
+}
+
+/// Looks at this host.
+pub fn detect() -> Result<Layout> {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo".to_owned())?;
+    let own = std::fs::read_to_string("/proc/self/cgroup").doing(|| "read /proc/self/cgroup".to_owned())?;
+    Ok(parse(&mountinfo, &own))
+}
+
+/// proc_pid_mountinfo(5): root and mount point are fields 4 and 5; after " - " come type, source, super options.
+fn parse(mountinfo: &str, own: &str) -> Layout {
+    let (mut v1, mut v2) = (Vec::<CgroupMount>::new(), None);
+    for line in mountinfo.lines() {
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let left: Vec<&str> = left.split(' ').collect();
+        let right: Vec<&str> = right.split(' ').collect();
+        let (Some(root), Some(mountpoint)) = (left.get(3), left.get(4)) else { continue };
+        let mount = |controllers: Vec<String>| CgroupMount {
+            mountpoint: unescape(mountpoint),
+            root: unescape(root),
+            own_path: own_path(own, &controllers),
+            controllers,
+        };
+        match right.first() {
+            Some(&"cgroup2") => v2 = v2.or_else(|| Some(mount(Vec::new()))),
+            Some(&"cgroup") => {
+                let found = mount(controllers(right.get(2).unwrap_or(&"")));
+                // The first mount of a hierarchy is the host's; later ones are somebody's bind mounts.
+                if !v1.iter().any(|known| known.controllers == found.controllers) {
+                    v1.push(found);
+                }
+            }
+            _ => {}
+        }
+    }
+    match v2 {
+        Some(mount) if v1.is_empty() => Layout::V2([mount]),
+        _ => Layout::V1(v1),
+    }
+}
+
+fn controllers(options: &str) -> Vec<String> {
+    const NOT_CONTROLLERS: [&str; 6] = ["rw", "ro", "xattr", "clone_children", "noprefix", "cpuset_v2_mode"];
+    let skip = |option: &&str| !NOT_CONTROLLERS.contains(option) && !option.starts_with("release_agent=");
+    options.split(',').filter(skip).map(str::to_owned).collect()
+}
+
+/// cgroups(7): `id:controllers:path`, the controllers empty on v2.
+fn own_path(own: &str, controllers: &[String]) -> PathBuf {
+    let is_ours = |list: &str| match controllers.first() {
+        None => list.is_empty(),
+        Some(first) => list.split(',').any(|one| one == first),
+    };
+    let mut path = own.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_id, list, path) = (parts.next()?, parts.next()?, parts.next()?);
+        is_ours(list).then(|| PathBuf::from(path))
+    });
+    path.next_back().unwrap_or_else(|| PathBuf::from("/"))
+}
+
+fn unescape(field: &str) -> PathBuf {
+    if !field.contains('\\') {
+        return PathBuf::from(field);
+    }
+    Path::new(&field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hybrid_hosts_are_v1_and_pure_ones_v2() {
+        let hybrid = "\
+30 29 0:26 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+31 29 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+32 29 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+33 29 0:26 /x /other/cpu rw - cgroup cgroup rw,cpu,cpuacct\n";
+        let own = "2:cpu,cpuacct:/user\n1:name=systemd:/s\n0::/\n";
+        let Layout::V1(mounts) = parse(hybrid, own) else { panic!("hybrid is v1") };
+        assert_eq!(mounts.iter().map(CgroupMount::key).collect::<Vec<_>>(), ["cpu,cpuacct", "name=systemd"]);
+        assert_eq!(mounts[0].own(), PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/user"));
+        let pure = "30 29 0:26 /box /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let Layout::V2([mount]) = parse(pure, "0::/box/me\n") else { panic!("pure is v2") };
+        assert_eq!(mount.own(), PathBuf::from("/sys/fs/cgroup/me"));
+    }
+}

@@ -1,0 +1,228 @@
+//! The subcommands, one file each, and what they share: global flags, help, exit codes.
+
+pub mod args;
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod freezer;
+mod kill;
+mod list;
+mod options;
+mod ps;
+mod relay;
+mod shim;
+mod spec;
+mod start;
+mod state;
+mod unsupported;
+mod update;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use args::{Flag, Order, Parsed, switch, value};
+
+use crate::container::Env;
+use crate::error::{Error, Result};
+use crate::log;
+
+/// A subcommand.
+pub struct Command {
+    /// Its name.
+    pub name: &'static str,
+    /// Its arguments, for help.
+    pub arguments: &'static str,
+    /// One line, for help.
+    pub about: &'static str,
+    /// Its flags.
+    pub flags: &'static [Flag],
+    /// Where flags end.
+    pub order: Order,
+    /// Whether it touches containers from inside, and so must not be overwritten.
+    pub exposed: bool,
+    /// Does it; gives the exit code.
+    pub run: fn(&Invocation) -> Result<i32>,
+}
+
+const COMMANDS: &[&Command] = &[
+    &create::CREATE,
+    &create::RUN,
+    &start::COMMAND,
+    &state::COMMAND,
+    &kill::COMMAND,
+    &delete::COMMAND,
+    &exec::COMMAND,
+    &ps::COMMAND,
+    &list::COMMAND,
+    &freezer::PAUSE,
+    &freezer::RESUME,
+    &update::COMMAND,
+    &spec::COMMAND,
+    &features::COMMAND,
+    &shim::COMMAND,
+    &unsupported::EVENTS,
+    &unsupported::CHECKPOINT,
+    &unsupported::RESTORE,
+];
+
+const GLOBAL: &[Flag] = &[
+    value("root", "root directory for storage of container state (default: /run/runc)"),
+    value("log", "set the log file path where internal messages are written"),
+    value("log-format", "set the format used by logs: text (default) or json"),
+    switch("debug", "enable debug output"),
+    switch("systemd-cgroup", "enable systemd cgroup support"),
+    value("rootless", "ignore cgroup permission errors: true, false or auto (default)"),
+    value("criu", "ignored; criu is found in $PATH"),
+    switch("version", "print the version").or("v"),
+    switch("help", "show help").or("h"),
+];
+
+const DEFAULT_ROOT: &str = "/run/runc";
+
+/// One call of the program.
+pub struct Invocation {
+    /// Flags before the command.
+    pub global: Parsed,
+    /// Flags and arguments of the command.
+    pub own: Parsed,
+}
+
+impl Invocation {
+    /// --root.
+    pub fn root(&self) -> Result<PathBuf> {
+        let root = PathBuf::from(self.global.get("root").unwrap_or(DEFAULT_ROOT));
+        match std::path::absolute(&root) {
+            Ok(root) if root != std::path::Path::new("/") => Ok(root),
+            _ => Err(Error::Usage("the root directory must not be /".to_owned())),
+        }
+    }
+
+    /// The surroundings of operations.
+    pub fn env(&self) -> Result<Env> {
+        if self.global.has("systemd-cgroup") {
+            return Err(Error::Usage("--systemd-cgroup is not supported yet; use the cgroupfs driver".to_owned()));
+        }
+        Env::observe(self.root()?)
+    }
+
+    /// The one argument.
+    pub fn id(&self, command: &str) -> Result<&str> {
+        self.ids(command, 1, 1).map(|ids| ids[0].as_str())
+    }
+
+    /// Arguments, of which there must be so many.
+    pub fn ids(&self, command: &str, least: usize, most: usize) -> Result<&[String]> {
+        let count = self.own.rest.len();
+        if count < least || count > most {
+            let wanted = if least == most { format!("exactly {least}") } else { format!("a minimum of {least}") };
+            return Err(Error::Usage(format!("{command:?} requires {wanted} argument(s)")));
+        }
+        Ok(&self.own.rest)
+    }
+}
+
+/// Runs the program; gives its exit code.
+pub fn run(args: &[OsString]) -> i32 {
+    let words: Vec<String> = args.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let global = match args::parse(&words, GLOBAL, Order::FlagsFirst) {
+        Ok(global) => global,
+        Err(error) => {
+            help();
+            log::error(&error.to_string());
+            return 1;
+        }
+    };
+    if global.has("version") {
+        version();
+        return 0;
+    }
+    let Some((name, rest)) = global.rest.split_first().filter(|(name, _)| !global.has("help") && *name != "help") else {
+        help();
+        return 0;
+    };
+    if let Err(error) = configure_log(&global) {
+        log::error(&error.to_string());
+        return 1;
+    }
+    match COMMANDS.iter().find(|command| command.name == *name) {
+        Some(command) => call(command, args, &global, rest),
+        None => {
+            println!("No help topic for '{name}'");
+            3
+        }
+    }
+}
+
+fn call(command: &Command, args: &[OsString], global: &Parsed, rest: &[String]) -> i32 {
+    let own = match args::parse(rest, &[command.flags, &[switch("help", "show help").or("h")]].concat(), command.order) {
+        Ok(own) => own,
+        Err(error) => {
+            command_help(command);
+            log::error(&error.to_string());
+            return 1;
+        }
+    };
+    if own.has("help") {
+        command_help(command);
+        return 0;
+    }
+    let invocation = Invocation { global: global.clone(), own };
+    let protected = if command.exposed { crate::protect::protect(args) } else { Ok(()) };
+    match protected.and_then(|()| (command.run)(&invocation)) {
+        Ok(code) => code,
+        Err(error) => {
+            log::error(&prefixed(command.name, &error));
+            if command.name == "exec" { 255 } else { 1 }
+        }
+    }
+}
+
+/// Callers recognise failures of these commands by their prefix.
+fn prefixed(command: &str, error: &Error) -> String {
+    match command {
+        "create" | "run" => format!("runc {command} failed: {error}"),
+        "exec" => format!("exec failed: {error}"),
+        _ => error.to_string(),
+    }
+}
+
+fn configure_log(global: &Parsed) -> Result<()> {
+    let format = match global.get("log-format").unwrap_or("text") {
+        "text" => log::Format::Text,
+        "json" => log::Format::Json,
+        other => return Err(Error::Usage(format!("invalid log-format: {other}"))),
+    };
+    let verbosity = if global.has("debug") { log::Verbosity::Everything } else { log::Verbosity::Errors };
+    let file = global.get("log").filter(|path| !path.is_empty()).map(PathBuf::from);
+    log::set(log::Settings { file, format, verbosity });
+    Ok(())
+}
+
+/// The first word is what callers check; the rest follows runc's layout.
+fn version() {
+    println!("runc version {} (pintle-runc)", env!("CARGO_PKG_VERSION"));
+    println!("spec: {}", crate::state::OCI_VERSION);
+}
+
+fn help() {
+    println!("pintle-runc - run containers by the OCI runtime specification\n");
+    println!("usage: pintle-runc [global options] command [options] [arguments]\n\ncommands:");
+    for command in COMMANDS {
+        println!("   {:<12} {}", command.name, command.about);
+    }
+    println!("\nglobal options:");
+    print_flags(GLOBAL);
+}
+
+fn command_help(command: &Command) {
+    println!("{}\n\nusage: pintle-runc {} [options] {}\n", command.about, command.name, command.arguments);
+    print_flags(command.flags);
+}
+
+fn print_flags(flags: &[Flag]) {
+    for flag in flags {
+        let short = flag.short.map(|short| format!(", -{short}")).unwrap_or_default();
+        println!("   --{}{short}   {}", flag.name, flag.help);
+    }
+}

@@ -1,0 +1,135 @@
+//! One more process in a running container.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Process;
+use pintle_runtime_plan::{CgroupJoin, ExecRequest as Plan, Slot, plan_exec};
+
+use crate::cgroup::Cgroups;
+use crate::container::{Env, apparmor, open_init};
+use crate::error::{Error, Result};
+use crate::launch::{self, Launched, Until, Witness};
+use crate::passwd;
+use crate::state::{Status, Stored};
+use crate::walk::Slots;
+
+/// What to run.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// In which container.
+    pub id: String,
+    /// What.
+    pub process: Process,
+    /// Descriptors for stdio; `None` inherits ours.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// --preserve-fds and LISTEN_FDS.
+    pub preserve_fds: u32,
+    /// --ignore-paused.
+    pub ignore_paused: bool,
+    /// Instead of the container's own cgroups.
+    pub join: Option<CgroupJoin>,
+}
+
+/// Namespaces and their CLONE_NEW* bits, in the order of /proc/<pid>/ns.
+const NAMESPACES: [(&str, u64); 7] = [
+    ("cgroup", 0x0200_0000),
+    ("ipc", 0x0800_0000),
+    ("mnt", 0x0002_0000),
+    ("net", 0x4000_0000),
+    ("time", 0x80),
+    ("user", 0x1000_0000),
+    ("uts", 0x0400_0000),
+];
+
+/// Runs it; comes back when it has become the program.
+pub fn exec(env: &Env, mut request: ExecRequest) -> Result<Launched> {
+    let dir = env.root.container(&request.id)?;
+    let stored = dir.load()?;
+    match dir.status(&stored) {
+        Status::Stopped => return Err(Error::WrongState("cannot exec in a stopped container".to_owned())),
+        Status::Paused if !request.ignore_paused => {
+            let text = "cannot exec in a paused container (use --ignore-paused to override)";
+            return Err(Error::WrongState(text.to_owned()));
+        }
+        Status::Created | Status::Running | Status::Paused => {}
+    }
+    let init = open_init(&stored)?;
+    let plan = plan_exec(&plan_request(env, &request, &stored));
+    let mut slots = Slots::new(plan.slots);
+    slots.put(Slot::INIT, init);
+    if let Some([stdin, stdout, stderr]) = request.stdio.take() {
+        slots.put(Slot::STDIN, stdin);
+        slots.put(Slot::STDOUT, stdout);
+        slots.put(Slot::STDERR, stderr);
+    }
+    launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Exec, &mut Nobody)
+}
+
+fn plan_request<'a>(env: &Env, request: &'a ExecRequest, stored: &'a Stored) -> Plan<'a> {
+    let pid = stored.init_process_pid;
+    let differs = |ns: &str| {
+        let link = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{ns}")).ok();
+        link(&pid.to_string()) != link("self")
+    };
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    let private_mounts = differs("mnt");
+    Plan {
+        process: &request.process,
+        seccomp: stored.config.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
+        join: NAMESPACES.iter().filter(|(ns, _)| differs(ns)).fold(0, |kinds, (_, bit)| kinds | bit),
+        cgroup: request.join.clone().unwrap_or_else(|| join_cgroup(stored)),
+        pid_ns: differs("pid").then(|| c(&format!("/proc/{pid}/ns/pid"))),
+        chroot: (!private_mounts).then(|| c(&root.to_string_lossy())),
+        caps_available: env.caps,
+        preserve_fds: request.preserve_fds,
+        stdio_passed: request.stdio.is_some(),
+        home: passwd::home_if_unset(&request.process, &root),
+        apparmor: apparmor(),
+        no_new_keyring: true,
+        id: &stored.id,
+    }
+}
+
+/// On v2 a container that manages cgroups of its own has none of its processes at the top: join init's.
+fn join_cgroup(stored: &Stored) -> CgroupJoin {
+    let cgroups = Cgroups::known(stored.cgroup_paths.clone());
+    match cgroups.join() {
+        CgroupJoin::Into(_) if cgroups.unified().is_some_and(has_children) => init_cgroup(stored, &cgroups),
+        join => join,
+    }
+}
+
+fn has_children(directory: &std::path::Path) -> bool {
+    std::fs::read_dir(directory).is_ok_and(|mut list| list.any(|e| e.is_ok_and(|e| e.file_type().is_ok_and(|t| t.is_dir()))))
+}
+
+fn init_cgroup(stored: &Stored, cgroups: &Cgroups) -> CgroupJoin {
+    let text = std::fs::read_to_string(format!("/proc/{}/cgroup", stored.init_process_pid)).unwrap_or_default();
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let top = cgroups.unified().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    // Init's path is below the container's, whose last component both share.
+    let name = top.rsplit('/').next().unwrap_or_default();
+    match own.and_then(|own| own.split_once(&format!("/{name}"))) {
+        Some((_, below)) => CgroupJoin::Into(c(&format!("{top}{below}"))),
+        None => cgroups.join(),
+    }
+}
+
+fn c(text: &str) -> CString {
+    CString::new(text).unwrap_or_default()
+}
+
+/// An exec is nobody's first process: nothing is recorded and no hooks run.
+struct Nobody;
+
+impl Witness for Nobody {
+    fn born(&mut self, _pid: i32) -> Result<()> {
+        Ok(())
+    }
+
+    fn hooks(&mut self, _pid: i32) -> Result<()> {
+        Ok(())
+    }
+}

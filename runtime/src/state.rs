@@ -1,0 +1,229 @@
+//! What a container is to those who come after: `<root>/<id>/state.json` and what can be read off the kernel.
+//!
+//! Owns: the file and the status derived from it. The status is never stored: a stored one would lie after a crash.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Cgroups;
+use crate::error::{Doing as _, Error, Result};
+
+/// state.json.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stored {
+    /// The id.
+    pub id: String,
+    /// Init, as seen outside; 0 before it exists.
+    pub init_process_pid: i32,
+    /// Its start time in clock ticks since boot, so that a reused pid is told apart.
+    pub init_process_start: u64,
+    /// RFC 3339.
+    pub created: String,
+    /// Absolute.
+    pub bundle: PathBuf,
+    /// Absolute.
+    pub rootfs: PathBuf,
+    /// Directory per hierarchy; under the empty key on v2.
+    pub cgroup_paths: BTreeMap<String, PathBuf>,
+    /// /proc paths of init's namespaces.
+    pub namespace_paths: BTreeMap<String, String>,
+    /// What stdio was at creation.
+    pub external_descriptors: Vec<String>,
+    /// config.json, as it was.
+    pub config: Box<Spec>,
+}
+
+/// Where in its life a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Init waits at the fifo.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Init is gone.
+    Stopped,
+}
+
+impl Status {
+    /// As the specification writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// The directory of all containers.
+#[derive(Debug, Clone)]
+pub struct Root(pub PathBuf);
+
+impl Root {
+    /// A container's directory; refuses ids that are no file names.
+    pub fn container(&self, id: &str) -> Result<Dir> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '.' | '-');
+        if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(allowed) {
+            return Err(Error::InvalidId);
+        }
+        Ok(Dir { path: self.0.join(id) })
+    }
+
+    /// Every id there is a directory for, sorted.
+    pub fn ids(&self) -> std::io::Result<Vec<String>> {
+        let mut ids: Vec<String> = std::fs::read_dir(&self.0)?
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+/// One container's directory.
+#[derive(Debug, Clone)]
+pub struct Dir {
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Makes it; one that exists is another container's.
+    pub fn create(&self) -> Result<()> {
+        if let Some(root) = self.path.parent() {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
+            made.doing(|| format!("make {}", root.display()))?;
+        }
+        match std::fs::DirBuilder::new().mode(0o711).create(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::AlreadyExists),
+            other => other.doing(|| format!("make {}", self.path.display())),
+        }
+    }
+
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// Where `start` knocks.
+    pub fn fifo(&self) -> PathBuf {
+        self.path.join("exec.fifo")
+    }
+
+    /// Makes the fifo, for the container's root to open.
+    pub fn make_fifo(&self, owner: (u32, u32)) -> Result<()> {
+        let fifo = self.fifo();
+        let what = || format!("make {}", fifo.display());
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o622)).doing(what)?;
+        // The umask has taken the others' write bit away.
+        std::fs::set_permissions(&fifo, std::os::unix::fs::PermissionsExt::from_mode(0o622)).doing(what)?;
+        std::os::unix::fs::chown(&fifo, Some(owner.0), Some(owner.1)).doing(what)
+    }
+
+    /// Reads the state.
+    pub fn load(&self) -> Result<Stored> {
+        let file = self.path.join("state.json");
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoSuchContainer),
+            Err(error) => return Err(error).doing(|| format!("read {}", file.display())),
+        };
+        serde_json::from_str(&text)
+            .map_err(|error| Error::WrongState(format!("{} is damaged: {error}", file.display())))
+    }
+
+    /// Replaces the state, whole or not at all.
+    pub fn save(&self, state: &Stored) -> Result<()> {
+        let (file, new) = (self.path.join("state.json"), self.path.join("state.json.new"));
+        let what = || format!("write {}", file.display());
+        let text = serde_json::to_vec(state).map_err(|error| Error::WrongState(error.to_string()))?;
+        let mut options = std::fs::File::options();
+        let opened = options.write(true).create(true).truncate(true).mode(0o600).open(&new);
+        std::io::Write::write_all(&mut opened.doing(what)?, &text).doing(what)?;
+        std::fs::rename(&new, &file).doing(what)
+    }
+
+    /// Removes everything of it.
+    pub fn remove(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).doing(|| format!("remove {}", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The container's status now.
+    pub fn status(&self, state: &Stored) -> Status {
+        if !is_alive(state.init_process_pid, state.init_process_start) {
+            return Status::Stopped;
+        }
+        if Cgroups::known(state.cgroup_paths.clone()).is_frozen() {
+            return Status::Paused;
+        }
+        if self.fifo().exists() { Status::Created } else { Status::Running }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A process's state letter and start time (proc_pid_stat(5), fields 3 and 22).
+pub fn process_stat(pid: i32) -> Option<(char, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit(')').next()?.split_ascii_whitespace();
+    let letter = fields.next()?.chars().next()?;
+    Some((letter, fields.nth(18)?.parse().ok()?))
+}
+
+/// Whether `pid` still is the process that started then, and not a zombie.
+pub fn is_alive(pid: i32, start: u64) -> bool {
+    pid > 0 && process_stat(pid).is_some_and(|(letter, began)| began == start && !matches!(letter, 'Z' | 'X' | 'x'))
+}
+
+/// The state JSON that hooks read and `state` prints.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Published<'a> {
+    /// Version of the specification.
+    pub oci_version: &'a str,
+    /// The id.
+    pub id: &'a str,
+    /// Init.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// One of the specification's words.
+    pub status: &'a str,
+    /// Absolute.
+    pub bundle: &'a Path,
+    /// Absolute; not for hooks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<&'a Path>,
+    /// RFC 3339; not for hooks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<&'a str>,
+    /// From config.json.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<&'a str, &'a str>>,
+    /// Always empty here; not for hooks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<&'a str>,
+}
+
+/// Annotations, sorted so that output is stable.
+pub fn annotations(spec: &Spec) -> Option<BTreeMap<&str, &str>> {
+    let map = spec.annotations().as_ref().filter(|map| !map.is_empty())?;
+    Some(map.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect())
+}
+
+/// The specification's version we speak.
+pub const OCI_VERSION: &str = "1.3.0";

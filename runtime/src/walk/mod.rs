@@ -1,0 +1,279 @@
+//! Walks an init script: each step is one system call or a handful, none is a decision.
+//!
+//! Owns: the table of open slots and the dispatch. Does not own: what a failure means; the parent, which owns the
+//! plan, renders the sentence from the step's index and the errno.
+
+mod hidden;
+mod identity;
+mod mounts;
+mod stdio;
+
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+use pintle_runtime_plan::step::{Denied, Exec, Slot, Step};
+use pintle_sys::clone::{PointerArray, SingleThreaded};
+use pintle_sys::{Errno, Result, cred, open, seccomp};
+
+use crate::sync::ChildEnd;
+
+/// The open descriptors of a plan, by slot.
+#[derive(Debug, Default)]
+pub struct Slots(Vec<Option<OwnedFd>>);
+
+impl Slots {
+    /// Room for `count`.
+    pub fn new(count: u16) -> Slots {
+        Slots((0..count).map(|_| None).collect())
+    }
+
+    /// Fills a slot.
+    pub fn put(&mut self, slot: Slot, fd: OwnedFd) {
+        let at = usize::from(slot.0);
+        if self.0.len() <= at {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0[at] = Some(fd);
+    }
+
+    /// What a slot holds; a plan that uses an empty one is wrong (EBADF).
+    pub fn get(&self, slot: Slot) -> Result<BorrowedFd<'_>> {
+        self.0.get(usize::from(slot.0)).and_then(Option::as_ref).map(AsFd::as_fd).ok_or(Errno::EBADF)
+    }
+
+    /// Empties a slot.
+    pub fn close(&mut self, slot: Slot) {
+        if let Some(entry) = self.0.get_mut(usize::from(slot.0)) {
+            *entry = None;
+        }
+    }
+
+    /// Every open descriptor's number.
+    pub fn numbers(&self) -> Vec<i32> {
+        self.0.iter().flatten().map(std::os::fd::AsRawFd::as_raw_fd).collect()
+    }
+}
+
+/// What the last step needs, built before the clone.
+pub struct Program {
+    argv: PointerArray,
+    envp: PointerArray,
+    candidates: Vec<std::ffi::CString>,
+}
+
+impl Program {
+    /// Prepares an exec.
+    pub fn new(exec: &Exec) -> Program {
+        Program {
+            argv: PointerArray::new(exec.argv.clone()),
+            envp: PointerArray::new(exec.envp.clone()),
+            candidates: exec.candidates.clone(),
+        }
+    }
+
+    /// Becomes candidate `chosen`; returns only on failure.
+    pub fn exec(&self, chosen: usize) -> Errno {
+        match self.candidates.get(chosen) {
+            Some(program) => pintle_sys::clone::exec(program, &self.argv, &self.envp),
+            None => Errno::ENOENT,
+        }
+    }
+}
+
+/// One walk.
+pub struct Walker<'a> {
+    /// Open descriptors.
+    pub slots: Slots,
+    /// The way to the parent; `None` when the parent itself walks.
+    pub parent: Option<ChildEnd>,
+    /// The program at the end.
+    pub program: Option<&'a Program>,
+    /// Which candidate it is.
+    pub chosen: usize,
+    /// Single-threaded, as a forked child is.
+    pub proof: SingleThreaded,
+}
+
+impl Walker<'_> {
+    /// Walks until the end or the first failure: its index and errno.
+    pub fn walk(&mut self, steps: &[Step]) -> std::result::Result<(), (usize, Errno)> {
+        for (index, step) in steps.iter().enumerate() {
+            self.step(index, step).map_err(|errno| (index, errno))?;
+        }
+        Ok(())
+    }
+
+    fn parent(&self) -> Result<&ChildEnd> {
+        self.parent.as_ref().ok_or(Errno::ENOTCONN)
+    }
+
+    /// A refusal that the container can live with is reported and forgotten.
+    fn tolerate(&self, index: usize, denied: Denied, result: Result<()>) -> Result<()> {
+        match (denied, result) {
+            (Denied::Warn, Err(errno @ (Errno::EPERM | Errno::EACCES))) => self.parent()?.warn(index, errno),
+            (_, result) => result,
+        }
+    }
+
+    fn step(&mut self, index: usize, step: &Step) -> Result<()> {
+        match step {
+            Step::Open { path, flags, into } => {
+                let fd = open::at(nix::fcntl::AT_FDCWD, path, *flags, 0)?;
+                self.slots.put(*into, fd);
+                Ok(())
+            }
+            Step::Close(slot) => {
+                self.slots.close(*slot);
+                Ok(())
+            }
+            Step::WaitForGo => self.parent()?.wait_for_go(),
+            Step::Sync(point) => self.parent()?.sync(*point),
+            Step::JoinCgroup { tasks, .. } => nix::unistd::write(self.slots.get(*tasks)?, b"0").map(drop),
+            Step::JoinNs { ns, kinds, .. } => nix::sched::setns(self.slots.get(*ns)?, flags(*kinds)),
+            Step::Unshare { kinds } => nix::sched::unshare(flags(*kinds)),
+            Step::BecomeRoot => cred::set_gid(0).and_then(|()| cred::set_uid(0)),
+            Step::NewSession => nix::unistd::setsid().map(drop),
+            Step::JoinKeyring { name } => join_keyring(name),
+            Step::LoopbackUp => pintle_sys::net::loopback_up(),
+            Step::Hostname(name) => nix::unistd::sethostname(os(name)),
+            Step::Domainname(name) => cred::set_domainname(name),
+            Step::WriteProc { path, value, denied } => {
+                let done = self.write_proc(path, value);
+                self.tolerate(index, *denied, done)
+            }
+            Step::NotDumpable => cred::set_dumpable(false),
+            Step::Ready => self.parent()?.ready(),
+            Step::WaitForStart => self.wait_for_start(),
+            Step::RunHooks { hooks, state, .. } => {
+                let state = with_own_pid(state);
+                hooks.iter().try_for_each(|hook| crate::hooks::run(self.proof, hook, &state).map_err(|failure| failure.errno))
+            }
+            Step::Seccomp(filter) => self.seccomp(filter),
+            Step::ResetSignals => pintle_sys::signal::reset_all(),
+            Step::CloseFrom(first) => pintle_sys::fd::close_on_exec_from(*first),
+            Step::FindProgram => self.find_program(),
+            _ => match self.mount_step(step) {
+                Some(done) => done,
+                None => self.process_step(index, step),
+            },
+        }
+    }
+
+    fn process_step(&mut self, index: usize, step: &Step) -> Result<()> {
+        match self.stdio_step(step) {
+            Some(done) => done,
+            None => self.identity_step(index, step),
+        }
+    }
+
+    fn find_program(&mut self) -> Result<()> {
+        let program = self.program.ok_or(Errno::ENOEXEC)?;
+        let mut worst = Errno::ENOENT;
+        for (at, candidate) in program.candidates.iter().enumerate() {
+            match executable(candidate) {
+                Ok(()) => {
+                    self.chosen = at;
+                    return Ok(());
+                }
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(errno) => worst = errno,
+            }
+        }
+        Err(worst)
+    }
+
+    fn seccomp(&self, filter: &pintle_runtime_plan::seccomp::Filter) -> Result<()> {
+        let program: Vec<seccomp::SockFilter> = filter
+            .program
+            .iter()
+            .map(|i| seccomp::SockFilter { code: i.code, jt: i.jt, jf: i.jf, k: i.k })
+            .collect();
+        match seccomp::install(&program, filter.flags)? {
+            Some(listener) => self.parent()?.send_listener(listener.as_fd()),
+            None => Ok(()),
+        }
+    }
+
+    /// `value` into a file beneath the host's procfs, crossing no mount and no symlink but `thread-self`.
+    fn write_proc(&self, path: &std::ffi::CStr, value: &[u8]) -> Result<()> {
+        const OWN: &[u8] = b"thread-self/";
+        let proc = self.slots.get(Slot::PROC)?;
+        let file = match path.to_bytes_with_nul().strip_prefix(OWN) {
+            Some(rest) => {
+                let own = open::at(proc, c"thread-self", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+                let rest = std::ffi::CStr::from_bytes_with_nul(rest).map_err(|_no_nul| Errno::EINVAL)?;
+                open::beneath_same_mount(own, rest, libc::O_WRONLY)?
+            }
+            None => open::beneath_same_mount(proc, path, libc::O_WRONLY)?,
+        };
+        nix::unistd::write(file, value).map(drop)
+    }
+
+    /// Opening the fifo for writing waits for `start` to open it for reading.
+    fn wait_for_start(&mut self) -> Result<()> {
+        let fifo = self.slots.get(Slot::FIFO)?;
+        let path = FdPath::new(fifo.as_raw_fd());
+        let writer = loop {
+            match open::at(self.slots.get(Slot::PROC)?, path.as_cstr(), libc::O_WRONLY, 0) {
+                Err(Errno::EINTR) => {}
+                other => break other?,
+            }
+        };
+        nix::unistd::write(writer, b"0")?;
+        self.slots.close(Slot::FIFO);
+        Ok(())
+    }
+}
+
+/// `self/fd/N`, relative to /proc, without the heap.
+pub struct FdPath([u8; 24]);
+
+impl FdPath {
+    /// For descriptor `number`.
+    pub fn new(number: i32) -> FdPath {
+        use std::io::Write as _;
+        let mut bytes = [0; 24];
+        // Twenty-four bytes hold any i32 and the prefix; a NUL always remains.
+        let _fits = write!(&mut bytes[..], "self/fd/{number}");
+        FdPath(bytes)
+    }
+
+    /// The path.
+    pub fn as_cstr(&self) -> &std::ffi::CStr {
+        std::ffi::CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+    }
+}
+
+fn executable(path: &std::ffi::CStr) -> Result<()> {
+    let stat = nix::sys::stat::stat(path)?;
+    if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        return Err(Errno::EISDIR);
+    }
+    cred::may_execute(path)
+}
+
+/// The state was written before this process had a pid; hooks in the container see the one it has there.
+fn with_own_pid(state: &[u8]) -> Vec<u8> {
+    let own = format!("\"pid\":{}", std::process::id());
+    String::from_utf8_lossy(state).replacen("\"pid\":0", &own, 1).into_bytes()
+}
+
+fn flags(kinds: u64) -> CloneFlags {
+    CloneFlags::from_bits_retain(kinds as i32)
+}
+
+fn os(text: &std::ffi::CStr) -> &std::ffi::OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(text.to_bytes())
+}
+
+/// Kernels without keys, and the key quota of a busy user, must not keep a container from starting.
+fn join_keyring(name: &std::ffi::CStr) -> Result<()> {
+    match cred::join_session_keyring(name) {
+        Ok(serial) => match cred::restrict_keyring(serial) {
+            Err(Errno::EACCES | Errno::EPERM) | Ok(()) => Ok(()),
+            Err(errno) => Err(errno),
+        },
+        Err(Errno::ENOSYS | Errno::EDQUOT | Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}

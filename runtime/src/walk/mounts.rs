@@ -1,0 +1,230 @@
+//! Steps on mounts, targets and device nodes.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::fcntl::AtFlags;
+use nix::mount::{MntFlags, MsFlags};
+use nix::sys::stat::{Mode, SFlag};
+use pintle_runtime_plan::step::{Attr, Make, NewMount, Node, Slot, Step, Target};
+use pintle_sys::mount::{self, MountAttr, Reach};
+use pintle_sys::{Errno, Result, open};
+
+use super::Walker;
+
+impl Walker<'_> {
+    /// `None` if the step is of another kind.
+    pub(super) fn mount_step(&mut self, step: &Step) -> Option<Result<()>> {
+        Some(match step {
+            Step::CloneTree { path, recursive, into } => {
+                mount::clone_tree(nix::fcntl::AT_FDCWD, path, reach(*recursive)).map(|tree| self.slots.put(*into, tree))
+            }
+            Step::SetAttr { mount, attr, recursive } => self.set_attr(*mount, *attr, *recursive),
+            Step::IdMap { mount, userns, recursive } => self.id_map(*mount, *userns, *recursive),
+            Step::Propagate { flags } => change_propagation(c"/", *flags),
+            Step::AttachRoot => self.attach_root(),
+            Step::NewMount(new) => self.new_mount(new),
+            Step::OpenTarget { target, make, into } => {
+                self.open_target(target, *make).map(|fd| self.slots.put(*into, fd))
+            }
+            Step::Attach { mount, on, .. } => self.attach(*mount, *on),
+            Step::RequireRealDir { target } => self.require_real_dir(target),
+            Step::CopyUp { from, to } => self.copy_up(*from, *to),
+            Step::MakeNode(node) => self.make_node(node),
+            Step::Symlink { target, points_to } => self.symlink(target, points_to),
+            Step::Pivot => self.pivot(),
+            Step::MoveRoot => self.move_root(),
+            Step::Chroot => self.chroot(),
+            Step::ReadonlyPath(path) => self.readonly_path(path),
+            Step::MaskPath(path) => self.mask_path(path),
+            _ => return None,
+        })
+    }
+
+    fn set_attr(&self, slot: Slot, attr: Attr, recursive: bool) -> Result<()> {
+        let raw = MountAttr { set: attr.set, clear: attr.clear, propagation: attr.propagation, userns_fd: 0 };
+        mount::set_attr(self.slots.get(slot)?, &raw, reach(recursive))
+    }
+
+    fn id_map(&self, slot: Slot, userns: Slot, recursive: bool) -> Result<()> {
+        let userns_fd = self.slots.get(userns)?.as_raw_fd() as u64;
+        let raw = MountAttr { set: mount::ATTR_IDMAP, userns_fd, ..MountAttr::default() };
+        mount::set_attr(self.slots.get(slot)?, &raw, reach(recursive))
+    }
+
+    /// The root's tree covers `/` until the pivot: any place of our own would do, and this one always exists and can
+    /// always be reached, whoever we are.
+    fn attach_root(&mut self) -> Result<()> {
+        let slash = open::at(nix::fcntl::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        mount::attach(self.slots.get(Slot::ROOT)?, &slash)?;
+        self.slots.put(Slot::OLD_ROOT, slash);
+        Ok(())
+    }
+
+    fn new_mount(&mut self, new: &NewMount) -> Result<()> {
+        let fs = mount::fsopen(&new.fstype)?;
+        for (key, value) in &new.options {
+            mount::fsconfig_set(&fs, key, value.as_deref())?;
+        }
+        if let Some(covered) = new.inherit_mode_of {
+            let mode = nix::sys::stat::fstat(self.slots.get(covered)?)?.st_mode & 0o7777;
+            let text = std::ffi::CString::new(format!("{mode:o}")).map_err(|_nul| Errno::EINVAL)?;
+            mount::fsconfig_set(&fs, c"mode", Some(&text))?;
+        }
+        mount::fsconfig_create(&fs)?;
+        self.slots.put(new.into, mount::fsmount(&fs, new.attrs)?);
+        Ok(())
+    }
+
+    fn attach(&self, tree: Slot, on: Slot) -> Result<()> {
+        mount::attach(self.slots.get(tree)?, self.slots.get(on)?)
+    }
+
+    fn open_target(&self, target: &Target, make: Option<Make>) -> Result<OwnedFd> {
+        let root = self.slots.get(Slot::ROOT)?;
+        let wants_dir = match make {
+            Some(Make::Like(tree)) => is_dir(self.slots.get(tree)?)?,
+            Some(Make::Dir) | None => true,
+        };
+        match open::in_root(root, &target.path, libc::O_PATH) {
+            Err(Errno::ENOENT) if make.is_some() => self.make_target(target, wants_dir),
+            other => other,
+        }
+    }
+
+    /// Makes what is missing, each component in the directory that was opened for the one before.
+    pub(super) fn make_target(&self, target: &Target, wants_dir: bool) -> Result<OwnedFd> {
+        let root = self.slots.get(Slot::ROOT)?;
+        let mut parent = open::in_root(root, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
+        for (at, (prefix, name)) in target.walk.iter().enumerate() {
+            let last = at + 1 == target.walk.len();
+            parent = match open::in_root(root, prefix, libc::O_PATH) {
+                Err(Errno::ENOENT) => {
+                    if last && !wants_dir {
+                        make_file(&parent, name)?;
+                    } else {
+                        make_dir(&parent, name)?;
+                    }
+                    open::in_root(root, prefix, libc::O_PATH)?
+                }
+                other => other?,
+            };
+        }
+        Ok(parent)
+    }
+
+    /// A symlinked /proc or /sys would send the mount elsewhere (CVE-2019-19921).
+    fn require_real_dir(&self, target: &Target) -> Result<()> {
+        let relative = target.path.to_bytes_with_nul().strip_prefix(b"/").unwrap_or(b"\0");
+        let relative = CStr::from_bytes_with_nul(relative).map_err(|_no_nul| Errno::EINVAL)?;
+        match open::beneath(self.slots.get(Slot::ROOT)?, relative, libc::O_PATH | libc::O_DIRECTORY) {
+            Ok(_) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn copy_up(&self, from: Slot, to: Slot) -> Result<()> {
+        let from = open::at(self.slots.get(from)?, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+        let to = open::at(self.slots.get(to)?, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+        crate::copy::tree(from, &to)
+    }
+
+    fn make_node(&self, node: &Node) -> Result<()> {
+        let root = self.slots.get(Slot::ROOT)?;
+        let (parent, name) = self.parent_of(&node.target)?;
+        let device = nix::sys::stat::makedev(u64::from(node.number.0), u64::from(node.number.1));
+        let kind = SFlag::from_bits_truncate(node.mode & libc::S_IFMT);
+        let permissions = Mode::from_bits_truncate(node.mode & 0o7777);
+        match nix::sys::stat::mknodat(&parent, name, kind, permissions, device) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let fd = open::beneath(&parent, name, libc::O_PATH | libc::O_NOFOLLOW)?;
+        let stat = nix::sys::stat::fstat(&fd)?;
+        let same = stat.st_mode & libc::S_IFMT == node.mode & libc::S_IFMT
+            && (kind == SFlag::S_IFIFO || stat.st_rdev == device);
+        if !same {
+            return Err(Errno::EEXIST);
+        }
+        let (uid, gid) = node.owner;
+        nix::unistd::fchownat(&fd, c"", Some(uid.into()), Some(gid.into()), AtFlags::AT_EMPTY_PATH)?;
+        // mknod was subject to the umask. fchmod refuses O_PATH, so go through the file's own entry in procfs.
+        let path = super::FdPath::new(fd.as_raw_fd());
+        let _root_kept = root;
+        nix::sys::stat::fchmodat(
+            self.slots.get(Slot::PROC)?,
+            path.as_cstr(),
+            permissions,
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        )
+    }
+
+    /// The opened directory of a target, made if missing, and the last component.
+    fn parent_of<'t>(&self, target: &'t Target) -> Result<(OwnedFd, &'t CStr)> {
+        let (last, before) = target.walk.split_last().ok_or(Errno::EINVAL)?;
+        let parent = Target {
+            path: before.last().map_or_else(|| c"/".to_owned(), |(prefix, _)| prefix.clone()),
+            walk: before.to_vec(),
+        };
+        Ok((self.make_target(&parent, true)?, &last.1))
+    }
+
+    fn symlink(&self, target: &Target, points_to: &CStr) -> Result<()> {
+        let (parent, name) = self.parent_of(target)?;
+        match nix::unistd::symlinkat(points_to, &parent, name) {
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn pivot(&mut self) -> Result<()> {
+        nix::unistd::fchdir(self.slots.get(Slot::ROOT)?)?;
+        nix::unistd::pivot_root(c".", c".")?;
+        nix::unistd::fchdir(self.slots.get(Slot::OLD_ROOT)?)?;
+        // What we unmount here must not vanish on the host.
+        change_propagation(c".", (MsFlags::MS_SLAVE | MsFlags::MS_REC).bits())?;
+        nix::mount::umount2(c".", MntFlags::MNT_DETACH)?;
+        self.slots.close(Slot::OLD_ROOT);
+        nix::unistd::chdir(c"/")
+    }
+
+    fn move_root(&mut self) -> Result<()> {
+        // The root's tree already lies over `/`; entering it is all there is to do without pivot_root.
+        self.chroot()?;
+        self.slots.close(Slot::OLD_ROOT);
+        Ok(())
+    }
+
+    fn chroot(&self) -> Result<()> {
+        nix::unistd::fchdir(self.slots.get(Slot::ROOT)?)?;
+        nix::unistd::chroot(c".")?;
+        nix::unistd::chdir(c"/")
+    }
+}
+
+pub(super) fn is_dir(fd: impl AsFd) -> Result<bool> {
+    Ok(nix::sys::stat::fstat(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+pub(super) fn reach(recursive: bool) -> Reach {
+    if recursive { Reach::Recursive } else { Reach::One }
+}
+
+fn change_propagation(path: &CStr, flags: impl TryInto<u64>) -> Result<()> {
+    let flags = flags.try_into().map_err(|_too_big| Errno::EINVAL)?;
+    nix::mount::mount(None::<&CStr>, path, None::<&CStr>, MsFlags::from_bits_retain(flags), None::<&CStr>)
+}
+
+fn make_dir(parent: &OwnedFd, name: &CStr) -> Result<()> {
+    match nix::sys::stat::mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
+        Err(Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+fn make_file(parent: &OwnedFd, name: &CStr) -> Result<()> {
+    match open::at(parent, name, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY, 0o644) {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
