@@ -43,8 +43,9 @@ pub struct Env {
 impl Env {
     /// Looks around.
     pub fn observe(root: PathBuf) -> Result<Env> {
-        let proof = SingleThreaded::assert()
-            .ok_or_else(|| Error::WrongState("this program must run with one thread, and /proc must be mounted".to_owned()))?;
+        let proof = SingleThreaded::assert().ok_or_else(|| {
+            Error::WrongState("this program must run with one thread, and /proc must be mounted".to_owned())
+        })?;
         let caps = pintle_sys::cred::caps().doing(|| "read own capabilities".to_owned())?;
         Ok(Env { proof, root: Root(root), layout: crate::cgroup::detect()?, caps: caps.permitted })
     }
@@ -101,7 +102,8 @@ pub fn create(env: &Env, request: CreateRequest) -> Result<Created> {
     if dir.exists() {
         return Err(Error::AlreadyExists);
     }
-    let bundle = std::fs::canonicalize(&request.bundle).doing(|| format!("open bundle {}", request.bundle.display()))?;
+    let bundle =
+        std::fs::canonicalize(&request.bundle).doing(|| format!("open bundle {}", request.bundle.display()))?;
     let spec = load_spec(&bundle)?;
     let rootfs = bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path()));
     if !rootfs.is_dir() {
@@ -136,7 +138,13 @@ fn descriptors() -> Vec<String> {
     (0..3).map(|fd| link(fd).map_or_else(|_closed| String::new(), |path| path.to_string_lossy().into_owned())).collect()
 }
 
-fn create_in(env: &Env, mut request: CreateRequest, dir: &Dir, mut stored: Stored, cgroups: &Cgroups) -> Result<Created> {
+fn create_in(
+    env: &Env,
+    mut request: CreateRequest,
+    dir: &Dir,
+    mut stored: Stored,
+    cgroups: &Cgroups,
+) -> Result<Created> {
     let spec = stored.config.clone();
     cgroups.create(&env.layout)?;
     let linux = spec.linux().as_ref();
@@ -181,7 +189,8 @@ pub fn has_own_pid_namespace(spec: &Spec) -> bool {
 fn observe(env: &Env, request: &CreateRequest, dir: &Dir, stored: &Stored, cgroups: &Cgroups) -> Host {
     let spec = &stored.config;
     let home = spec.process().as_ref().and_then(|process| passwd::home_if_unset(process, &stored.rootfs));
-    let state = |status: Status| hook_state(stored, Some(0), if status == Status::Created { "created" } else { "creating" });
+    let state =
+        |status: Status| hook_state(stored, Some(0), if status == Status::Created { "created" } else { "creating" });
     Host {
         id: stored.id.clone(),
         bundle: stored.bundle.clone(),
@@ -236,7 +245,8 @@ impl Witness for Creation<'_> {
         self.stored.init_process_pid = pid;
         self.stored.init_process_start = start;
         let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
-        self.stored.namespace_paths = kinds.iter().map(|ns| ((*ns).to_owned(), format!("/proc/{pid}/ns/{ns}"))).collect();
+        self.stored.namespace_paths =
+            kinds.iter().map(|ns| ((*ns).to_owned(), format!("/proc/{pid}/ns/{ns}"))).collect();
         self.dir.save(self.stored)
     }
 

@@ -87,6 +87,9 @@ impl<T> Doing<T> for std::result::Result<T, Errno> {
 
 impl<T> Doing<T> for std::io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| Error::System { what: what(), errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)) })
+        self.map_err(|error| Error::System {
+            what: what(),
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+        })
     }
 }

@@ -102,7 +102,8 @@ fn join_cgroup(stored: &Stored) -> CgroupJoin {
 }
 
 fn has_children(directory: &std::path::Path) -> bool {
-    std::fs::read_dir(directory).is_ok_and(|mut list| list.any(|e| e.is_ok_and(|e| e.file_type().is_ok_and(|t| t.is_dir()))))
+    std::fs::read_dir(directory)
+        .is_ok_and(|mut list| list.any(|e| e.is_ok_and(|e| e.file_type().is_ok_and(|t| t.is_dir()))))
 }
 
 fn init_cgroup(stored: &Stored, cgroups: &Cgroups) -> CgroupJoin {

@@ -26,15 +26,19 @@ pub fn run(proof: SingleThreaded, hook: &Hook, state: &[u8]) -> std::result::Res
     let (child, stdin) = spawn(proof, hook).map_err(|errno| failure(crate::error::text(errno), errno))?;
     // A hook that does not read its state breaks the pipe; that is its right.
     let _hook_may_not_read = feed(stdin, state);
-    let timeout = hook.timeout_s.map_or(PollTimeout::NONE, |s| {
-        PollTimeout::try_from(s.saturating_mul(1000)).unwrap_or(PollTimeout::MAX)
-    });
+    let timeout = hook
+        .timeout_s
+        .map_or(PollTimeout::NONE, |s| PollTimeout::try_from(s.saturating_mul(1000)).unwrap_or(PollTimeout::MAX));
     match wait(&child, timeout) {
         Ok(Some(WaitStatus::Exited(_, 0))) => Ok(()),
-        Ok(Some(WaitStatus::Exited(_, 127))) => Err(failure("the program cannot be executed".to_owned(), Errno::ENOENT)),
+        Ok(Some(WaitStatus::Exited(_, 127))) => {
+            Err(failure("the program cannot be executed".to_owned(), Errno::ENOENT))
+        }
         Ok(Some(WaitStatus::Exited(_, code))) => Err(failure(format!("exit status {code}"), Errno::ECANCELED)),
         Ok(Some(other)) => Err(failure(format!("ended by {other:?}"), Errno::ECANCELED)),
-        Ok(None) => Err(failure(format!("timed out after {} s and was killed", hook.timeout_s.unwrap_or(0)), Errno::ETIMEDOUT)),
+        Ok(None) => {
+            Err(failure(format!("timed out after {} s and was killed", hook.timeout_s.unwrap_or(0)), Errno::ETIMEDOUT))
+        }
         Err(errno) => Err(failure(crate::error::text(errno), errno)),
     }
 }

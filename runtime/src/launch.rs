@@ -64,7 +64,9 @@ pub fn launch(
     let home = enter_around(plan, &slots)?;
     let cloned = fork_child(proof, plan, slots, theirs, preserve_fds);
     // Back home whatever came of the clone: this process may live on and launch others.
-    home.iter().try_for_each(|(ns, kind)| nix::sched::setns(ns, *kind)).doing(|| "return to own namespaces".to_owned())?;
+    home.iter()
+        .try_for_each(|(ns, kind)| nix::sched::setns(ns, *kind))
+        .doing(|| "return to own namespaces".to_owned())?;
     let (pid, child) = cloned?;
     let mut launched =
         Launched { pid, pidfd: child, console: None, listener: None, channel: ours, warnings: plan.warnings.clone() };
@@ -131,7 +133,10 @@ fn fork_child(
 ) -> Result<(i32, OwnedFd)> {
     let program = Program::new(&plan.exec);
     let cgroup = match plan.into_cgroup {
-        Some(slot) => Some(fd::duplicate(slots.get(slot).doing(|| "open the cgroup".to_owned())?).doing(|| "open the cgroup".to_owned())?),
+        Some(slot) => Some(
+            fd::duplicate(slots.get(slot).doing(|| "open the cgroup".to_owned())?)
+                .doing(|| "open the cgroup".to_owned())?,
+        ),
         None => None,
     };
     let mut keep = slots.numbers();
@@ -209,7 +214,9 @@ fn act_on_child(action: &OnChild, launched: &mut Launched) -> Result<()> {
         }
         OnChild::OomScoreAdj(adj) => match std::fs::write(format!("/proc/{pid}/oom_score_adj"), adj.to_string()) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                launched.warnings.push(format!("cannot set oom_score_adj to {adj}: permission denied (CAP_SYS_RESOURCE is missing)"));
+                launched.warnings.push(format!(
+                    "cannot set oom_score_adj to {adj}: permission denied (CAP_SYS_RESOURCE is missing)"
+                ));
                 Ok(())
             }
             other => other.doing(|| format!("set oom_score_adj to {adj}")),

@@ -84,9 +84,11 @@ fn write(settings: &Settings, level: &str, message: &str) {
         Format::Text => format!("time={time:?} level={level} msg={message:?}\n"),
     };
     let _nowhere_left_to_say_it = match &settings.file {
-        Some(path) => {
-            std::fs::File::options().create(true).append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()))
-        }
+        Some(path) => std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(line.as_bytes())),
         None => std::io::stderr().write_all(line.as_bytes()),
     };
 }

@@ -15,7 +15,8 @@ pub fn hand_over(listener: &OwnedFd, seccomp: &LinuxSeccomp, stored: &Stored, pi
         return Err(Error::Usage("linux.seccomp.listenerPath: is needed for SCMP_ACT_NOTIFY".to_owned()));
     };
     let what = || format!("hand the seccomp listener to {}", path.display());
-    let state = serde_json::from_slice::<serde_json::Value>(&crate::container::hook_state(stored, Some(pid), "creating"));
+    let state =
+        serde_json::from_slice::<serde_json::Value>(&crate::container::hook_state(stored, Some(pid), "creating"));
     let message = json!({
         "ociVersion": stored.config.version(),
         "fds": ["seccompFd"],

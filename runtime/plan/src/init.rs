@@ -35,7 +35,12 @@ pub fn open_proc() -> Step {
 }
 
 /// Plans how the child gets into its cgroup; gives the directory to be born in on v2.
-pub fn join_cgroup(join: &CgroupJoin, slots: &mut Slots, parent: &mut Vec<Step>, child: &mut Vec<Step>) -> Option<Slot> {
+pub fn join_cgroup(
+    join: &CgroupJoin,
+    slots: &mut Slots,
+    parent: &mut Vec<Step>,
+    child: &mut Vec<Step>,
+) -> Option<Slot> {
     match join {
         CgroupJoin::None => None,
         CgroupJoin::Tasks(files) => {
@@ -86,8 +91,14 @@ impl Draft<'_> {
 
 /// Plans init. `spec` has passed validation.
 pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
-    let mut draft =
-        Draft { spec, host, slots: Slots::new(), parent: vec![open_proc()], child: vec![Step::WaitForGo], warnings: Vec::new() };
+    let mut draft = Draft {
+        spec,
+        host,
+        slots: Slots::new(),
+        parent: vec![open_proc()],
+        child: vec![Step::WaitForGo],
+        warnings: Vec::new(),
+    };
     let process = spec.process().clone().unwrap_or_default();
     let (around, clone_flags) = namespaces(&mut draft);
     let into_cgroup = join_cgroup(&host.join, &mut draft.slots, &mut draft.parent, &mut draft.child);

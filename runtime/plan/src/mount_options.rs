@@ -206,7 +206,10 @@ mod tests {
     #[test]
     fn options_sort_into_flags_propagation_and_data() {
         let table: &[(&[&str], Options)] = &[
-            (&["nosuid", "noexec", "nodev"], Options { attr: Attr { set: 0xe, ..Attr::default() }, ..Options::default() }),
+            (
+                &["nosuid", "noexec", "nodev"],
+                Options { attr: Attr { set: 0xe, ..Attr::default() }, ..Options::default() },
+            ),
             (&["ro", "rw"], Options { attr: Attr { clear: 1, ..Attr::default() }, ..Options::default() }),
             (
                 &["rbind", "rslave", "ro"],
@@ -222,7 +225,10 @@ mod tests {
                 Options { attr: Attr { set: NOATIME, clear: ATIME_MASK, propagation: 0 }, ..Options::default() },
             ),
             (&["rbind", "bind"], Options { bind: Some(true), ..Options::default() }),
-            (&["mode=755", "size=64k"], Options { data: vec!["mode=755".into(), "size=64k".into()], ..Options::default() }),
+            (
+                &["mode=755", "size=64k"],
+                Options { data: vec!["mode=755".into(), "size=64k".into()], ..Options::default() },
+            ),
             (&["rro"], Options { recursive: Attr { set: 1, ..Attr::default() }, ..Options::default() }),
         ];
         for (options, expected) in table {

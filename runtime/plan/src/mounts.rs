@@ -78,7 +78,11 @@ fn bind(draft: &mut Draft<'_>, mount: &Mount, options: &Options) {
     let propagation = if options.propagation == 0 { MS_PRIVATE | MS_REC } else { options.propagation };
     set_propagation(&mut draft.parent, tree, propagation);
     if !options.data.is_empty() {
-        draft.warnings.push(format!("bind mount on {}: options {:?} mean nothing", mount.destination().display(), options.data));
+        draft.warnings.push(format!(
+            "bind mount on {}: options {:?} mean nothing",
+            mount.destination().display(),
+            options.data
+        ));
     }
     let on = draft.slots.take();
     let destination = target(mount.destination());
@@ -131,7 +135,11 @@ fn file_system(draft: &mut Draft<'_>, mount: &Mount, kind: &str, options: &Optio
 }
 
 /// Mount options as fsconfig wants them: one by one, the source among them.
-fn fs_options(kind: &str, source: Option<&Path>, data: &[String]) -> Vec<(std::ffi::CString, Option<std::ffi::CString>)> {
+fn fs_options(
+    kind: &str,
+    source: Option<&Path>,
+    data: &[String],
+) -> Vec<(std::ffi::CString, Option<std::ffi::CString>)> {
     let source = source.map(|path| path.to_string_lossy().into_owned()).filter(|s| !s.is_empty());
     let source = source.unwrap_or_else(|| kind.to_owned());
     let mut options = vec![(c("source"), Some(c(source)))];

@@ -45,9 +45,10 @@ pub struct Tail {
 pub fn tail(process: &Process, around: &Surroundings<'_>) -> Tail {
     let nnp = process.no_new_privileges().unwrap_or(false);
     let filter = around.seccomp.map(seccomp::assemble);
-    let (masks, cut) = process.capabilities().as_ref().map_or((CapMasks::default(), Vec::new()), |wanted| {
-        caps::masks(wanted, around.caps_available)
-    });
+    let (masks, cut) = process
+        .capabilities()
+        .as_ref()
+        .map_or((CapMasks::default(), Vec::new()), |wanted| caps::masks(wanted, around.caps_available));
     let limits = rlimits::plan(process.rlimits().as_deref().unwrap_or_default());
     let mut steps = Vec::new();
     if nnp {
@@ -83,10 +84,11 @@ pub fn tail(process: &Process, around: &Surroundings<'_>) -> Tail {
 fn labels(process: &Process, apparmor: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty())
-        && apparmor {
-            let value = format!("exec {profile}").into_bytes();
-            steps.push(Step::WriteProc { path: c("thread-self/attr/apparmor/exec"), value, denied: Denied::Fail });
-        }
+        && apparmor
+    {
+        let value = format!("exec {profile}").into_bytes();
+        steps.push(Step::WriteProc { path: c("thread-self/attr/apparmor/exec"), value, denied: Denied::Fail });
+    }
     if let Some(label) = process.selinux_label().as_ref().filter(|label| !label.is_empty()) {
         let value = label.clone().into_bytes();
         steps.push(Step::WriteProc { path: c("thread-self/attr/exec"), value, denied: Denied::Fail });
@@ -120,15 +122,28 @@ fn scheduling(process: &Process) -> Vec<Step> {
 
 /// sched(7); linux/sched.h.
 fn policy_number(name: &str) -> u32 {
-    const POLICIES: [&str; 8] =
-        ["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE", "SCHED_EXT"];
+    const POLICIES: [&str; 8] = [
+        "SCHED_OTHER",
+        "SCHED_FIFO",
+        "SCHED_RR",
+        "SCHED_BATCH",
+        "SCHED_ISO",
+        "SCHED_IDLE",
+        "SCHED_DEADLINE",
+        "SCHED_EXT",
+    ];
     POLICIES.iter().position(|known| *known == name).unwrap_or(0) as u32
 }
 
 fn sched_flag(name: &str) -> u64 {
     const FLAGS: [&str; 7] = [
-        "SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_KEEP_POLICY",
-        "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX",
+        "SCHED_FLAG_RESET_ON_FORK",
+        "SCHED_FLAG_RECLAIM",
+        "SCHED_FLAG_DL_OVERRUN",
+        "SCHED_FLAG_KEEP_POLICY",
+        "SCHED_FLAG_KEEP_PARAMS",
+        "SCHED_FLAG_UTIL_CLAMP_MIN",
+        "SCHED_FLAG_UTIL_CLAMP_MAX",
     ];
     FLAGS.iter().position(|known| *known == name).map_or(0, |bit| 1 << bit)
 }

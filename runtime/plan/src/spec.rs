@@ -84,7 +84,9 @@ fn check_version(version: &str, problems: &mut Problems) {
     let numbers: Vec<Option<u32>> = (0..3).map(|_| parts.next().and_then(|part| part.parse().ok())).collect();
     match numbers[..] {
         [Some(1), Some(_), Some(_)] => {}
-        [Some(major), Some(_), Some(_)] => problems.add("ociVersion", format!("major version {major} is not supported, 1 is")),
+        [Some(major), Some(_), Some(_)] => {
+            problems.add("ociVersion", format!("major version {major} is not supported, 1 is"))
+        }
         _ => problems.add("ociVersion", format!("{version:?} is not a semantic version")),
     }
 }
@@ -117,13 +119,15 @@ fn check_process(process: &Process, problems: &mut Problems) {
         }
     }
     if let Some(adj) = process.oom_score_adj()
-        && !(-1000..=1000).contains(&adj) {
-            problems.add("process.oomScoreAdj", format!("{adj} is not between -1000 and 1000"));
-        }
+        && !(-1000..=1000).contains(&adj)
+    {
+        problems.add("process.oomScoreAdj", format!("{adj} is not between -1000 and 1000"));
+    }
     if let Some(priority) = process.io_priority()
-        && !(0..=7).contains(&priority.priority()) {
-            problems.add("process.ioPriority.priority", format!("{} is not between 0 and 7", priority.priority()));
-        }
+        && !(0..=7).contains(&priority.priority())
+    {
+        problems.add("process.ioPriority.priority", format!("{} is not between 0 and 7", priority.priority()));
+    }
 }
 
 /// A whole process.json on its own.
@@ -197,7 +201,10 @@ fn check_linux(spec: &Spec, problems: &mut Problems) {
             problems.add(format!("linux.devices[{n}].path"), "must be absolute");
         }
         if !valid_number(device.major(), 4095) || !valid_number(device.minor(), 1_048_575) {
-            problems.add(format!("linux.devices[{n}]"), format!("{}:{} is no device number", device.major(), device.minor()));
+            problems.add(
+                format!("linux.devices[{n}]"),
+                format!("{}:{} is no device number", device.major(), device.minor()),
+            );
         }
     }
     for (name, value) in linux.sysctl().iter().flatten() {
@@ -240,17 +247,20 @@ fn check_seccomp(spec: &Spec, problems: &mut Problems) {
         }
         for (a, arg) in rule.args().iter().flatten().enumerate() {
             if arg.index() > 5 {
-                problems.add(format!("linux.seccomp.syscalls[{n}].args[{a}].index"), "system calls have arguments 0 to 5");
+                problems
+                    .add(format!("linux.seccomp.syscalls[{n}].args[{a}].index"), "system calls have arguments 0 to 5");
             }
         }
     }
     if seccomp.default_action() == oci_spec::runtime::LinuxSeccompAction::ScmpActNotify {
         problems.add("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY cannot be the default action");
     }
-    let notifies = |rule: &oci_spec::runtime::LinuxSyscall| rule.action() == oci_spec::runtime::LinuxSeccompAction::ScmpActNotify;
+    let notifies =
+        |rule: &oci_spec::runtime::LinuxSyscall| rule.action() == oci_spec::runtime::LinuxSeccompAction::ScmpActNotify;
     for (n, rule) in seccomp.syscalls().iter().flatten().enumerate() {
         if notifies(rule) && rule.names().iter().any(|name| name == "write") {
-            problems.add(format!("linux.seccomp.syscalls[{n}]"), "SCMP_ACT_NOTIFY cannot be used for the write syscall");
+            problems
+                .add(format!("linux.seccomp.syscalls[{n}]"), "SCMP_ACT_NOTIFY cannot be used for the write syscall");
         }
         if notifies(rule) && seccomp.listener_path().is_none() {
             problems.add("linux.seccomp.listenerPath", "is needed for SCMP_ACT_NOTIFY");
@@ -261,11 +271,18 @@ fn check_seccomp(spec: &Spec, problems: &mut Problems) {
 /// Only sysctls that a namespace of the container's own confines may be set: others would change the host.
 fn sysctl_refused(name: &str, spec: &Spec) -> Option<String> {
     let dotted = name.replace('/', ".");
-    let has = |wanted| {
-        spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()).any(|ns| ns.typ() == wanted)
-    };
-    let ipc = ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced"];
+    let has =
+        |wanted| spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()).any(|ns| ns.typ() == wanted);
+    let ipc = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
     let (needs, which) = if ipc.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
         (LinuxNamespaceType::Ipc, "an ipc")
     } else if dotted.starts_with("net.") {

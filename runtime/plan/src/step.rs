@@ -416,7 +416,9 @@ impl fmt::Display for Step {
                 write!(f, "mount on {:?}, which must be a real directory and not behind a symlink", target.path)
             }
             Step::CopyUp { .. } => write!(f, "copy the covered directory up"),
-            Step::MakeNode(node) => write!(f, "make device {:?} ({}:{})", node.target.path, node.number.0, node.number.1),
+            Step::MakeNode(node) => {
+                write!(f, "make device {:?} ({}:{})", node.target.path, node.number.0, node.number.1)
+            }
             Step::Symlink { target, points_to } => write!(f, "link {:?} to {points_to:?}", target.path),
             Step::RunHooks { point, .. } => write!(f, "run {point} hooks"),
             Step::Pivot => write!(f, "pivot_root"),
@@ -453,7 +455,9 @@ impl Step {
     fn display_process(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::NoNewPrivs => write!(f, "set no_new_privs"),
-            Step::Scheduler(s) => write!(f, "set scheduling policy {} (priority {}, nice {})", s.policy, s.priority, s.nice),
+            Step::Scheduler(s) => {
+                write!(f, "set scheduling policy {} (priority {}, nice {})", s.policy, s.priority, s.nice)
+            }
             Step::IoPriority(value) => write!(f, "set io priority {}:{}", value >> 13, value & 0x1fff),
             Step::Personality(domain) => write!(f, "set personality {domain:#x}"),
             Step::Affinity(mask) => write!(f, "set cpu affinity {mask:x?}"),

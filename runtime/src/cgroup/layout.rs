@@ -117,7 +117,8 @@ fn unescape(field: &str) -> PathBuf {
     if !field.contains('\\') {
         return PathBuf::from(field);
     }
-    Path::new(&field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")).to_owned()
+    Path::new(&field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"))
+        .to_owned()
 }
 
 #[cfg(test)]

@@ -36,9 +36,10 @@ impl Cgroups {
     pub fn signal(&self, signal: i32) -> Result<usize> {
         if signal == libc::SIGKILL
             && let Some(directory) = self.unified()
-                && put(&directory.join("cgroup.kill"), b"1").is_ok() {
-                    return Ok(1);
-                }
+            && put(&directory.join("cgroup.kill"), b"1").is_ok()
+        {
+            return Ok(1);
+        }
         let mut reached = 0;
         for pid in self.pids()? {
             match pidfd::open(Pid::from_raw(pid)).and_then(|fd| pidfd::send_signal(fd, signal)) {

@@ -86,7 +86,8 @@ impl Parsed {
     /// A flag's value as a number.
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>> {
         let parse = |text: &str| {
-            text.parse().map_err(|_not_a_number| Error::Usage(format!("invalid value {text:?} for flag -{name}: parse error")))
+            text.parse()
+                .map_err(|_not_a_number| Error::Usage(format!("invalid value {text:?} for flag -{name}: parse error")))
         };
         self.get(name).map(parse).transpose()
     }

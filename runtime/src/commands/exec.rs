@@ -43,7 +43,8 @@ pub const COMMAND: Command = Command {
 
 fn run(invocation: &Invocation) -> Result<i32> {
     let own = &invocation.own;
-    let (id, command) = own.rest.split_first().ok_or_else(|| Error::Usage("\"exec\" requires a container id".to_owned()))?;
+    let (id, command) =
+        own.rest.split_first().ok_or_else(|| Error::Usage("\"exec\" requires a container id".to_owned()))?;
     let env = invocation.env()?;
     let stored = env.root.container(id)?.load()?;
     let process = describe(invocation, &stored.config, command)?;
@@ -65,7 +66,12 @@ fn run(invocation: &Invocation) -> Result<i32> {
     forwarder.map_or(Ok(0), |forwarder| forwarder.wait(&launched))
 }
 
-fn finish(launched: &mut Launched, console: Option<&Path>, pid_file: Option<PathBuf>, invocation: &Invocation) -> Result<()> {
+fn finish(
+    launched: &mut Launched,
+    console: Option<&Path>,
+    pid_file: Option<PathBuf>,
+    invocation: &Invocation,
+) -> Result<()> {
     let done = options::hand_over(launched, console, &invocation.own)
         .and_then(|()| pid_file.map_or(Ok(()), |path| options::write_pid_file(&path, launched.pid)));
     if done.is_err() {
@@ -151,7 +157,8 @@ fn sub_cgroup(stored: &crate::state::Stored, argument: &str) -> Result<pintle_ru
     if below.components().any(|part| part == std::path::Component::ParentDir) {
         return Err(Error::Usage(format!("{path} is not a sub cgroup path")));
     }
-    let chosen = |key: &str| controllers.is_none_or(|list| list.split(',').any(|one| key.split(',').any(|of| of == one)));
+    let chosen =
+        |key: &str| controllers.is_none_or(|list| list.split(',').any(|one| key.split(',').any(|of| of == one)));
     let paths = stored.cgroup_paths.iter().map(|(key, path)| {
         let path = if key.is_empty() || chosen(key) { path.join(below) } else { path.clone() };
         (key.clone(), path)

@@ -18,7 +18,9 @@ pub const PAUSE: Command = Command {
         let (status, cgroups) = look(invocation, "pause")?;
         match status {
             Status::Running | Status::Created => cgroups.freeze().map(|()| 0),
-            Status::Paused | Status::Stopped => Err(Error::WrongState("container not running or created: ".to_owned() + status.as_str())),
+            Status::Paused | Status::Stopped => {
+                Err(Error::WrongState("container not running or created: ".to_owned() + status.as_str()))
+            }
         }
     },
 };

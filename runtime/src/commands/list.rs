@@ -14,10 +14,7 @@ pub const COMMAND: Command = Command {
     name: "list",
     arguments: "",
     about: "list containers started with the given root",
-    flags: &[
-        value("format", "table (default) or json").or("f"),
-        switch("quiet", "display only container ids").or("q"),
-    ],
+    flags: &[value("format", "table (default) or json").or("f"), switch("quiet", "display only container ids").or("q")],
     order: Order::Mixed,
     exposed: false,
     run,
@@ -41,7 +38,9 @@ struct Row {
 fn run(invocation: &Invocation) -> Result<i32> {
     let root = Root(invocation.root()?);
     let ids = match root.ids() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && invocation.global.get("root").is_none() => Vec::new(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && invocation.global.get("root").is_none() => {
+            Vec::new()
+        }
         other => other.doing(|| format!("list {}", root.0.display()))?,
     };
     let mut rows = Vec::new();
@@ -72,7 +71,14 @@ fn print(invocation: &Invocation, rows: &[Row]) -> Result<()> {
 
 fn table(rows: &[Row]) {
     let cells = |row: &Row| {
-        [row.id.clone(), row.pid.to_string(), row.status.to_owned(), row.bundle.clone(), row.created.clone(), row.owner.clone()]
+        [
+            row.id.clone(),
+            row.pid.to_string(),
+            row.status.to_owned(),
+            row.bundle.clone(),
+            row.created.clone(),
+            row.owner.clone(),
+        ]
     };
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let lines: Vec<[String; 6]> = std::iter::once(header).chain(rows.iter().map(cells)).collect();

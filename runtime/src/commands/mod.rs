@@ -137,7 +137,8 @@ pub fn run(args: &[OsString]) -> i32 {
         version();
         return 0;
     }
-    let Some((name, rest)) = global.rest.split_first().filter(|(name, _)| !global.has("help") && *name != "help") else {
+    let Some((name, rest)) = global.rest.split_first().filter(|(name, _)| !global.has("help") && *name != "help")
+    else {
         help();
         return 0;
     };
@@ -155,7 +156,8 @@ pub fn run(args: &[OsString]) -> i32 {
 }
 
 fn call(command: &Command, args: &[OsString], global: &Parsed, rest: &[String]) -> i32 {
-    let own = match args::parse(rest, &[command.flags, &[switch("help", "show help").or("h")]].concat(), command.order) {
+    let own = match args::parse(rest, &[command.flags, &[switch("help", "show help").or("h")]].concat(), command.order)
+    {
         Ok(own) => own,
         Err(error) => {
             command_help(command);

@@ -29,7 +29,8 @@ pub fn absolute(path: Option<&str>) -> Result<Option<PathBuf>> {
 pub fn preserved(own: &Parsed) -> Result<u32> {
     let asked: u32 = own.number("preserve-fds")?.unwrap_or(0);
     let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
-    let listening: u32 = if ours { std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0) } else { 0 };
+    let listening: u32 =
+        if ours { std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0) } else { 0 };
     let count = asked.saturating_add(listening);
     for number in 3..count.saturating_add(3) {
         if !pintle_sys::fd::is_open(i32::try_from(number).unwrap_or(i32::MAX)) {

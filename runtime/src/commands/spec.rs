@@ -32,9 +32,7 @@ fn run(invocation: &Invocation) -> Result<i32> {
     let text = serde_json::to_string_pretty(&spec).map_err(|error| Error::WrongState(error.to_string()))?;
     let opened = std::fs::File::options().write(true).create_new(true).open(&file);
     let mut out = opened.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Error::Usage(format!("file {} exists. Remove it first", file.display()))
-        }
+        std::io::ErrorKind::AlreadyExists => Error::Usage(format!("file {} exists. Remove it first", file.display())),
         _ => Error::Usage(format!("cannot write {}: {error}", file.display())),
     })?;
     std::io::Write::write_all(&mut out, text.as_bytes()).doing(|| format!("write {}", file.display()))?;

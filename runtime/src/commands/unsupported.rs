@@ -9,7 +9,10 @@ pub const EVENTS: Command = Command {
     name: "events",
     arguments: "<container-id>",
     about: "display container events (not supported yet)",
-    flags: &[value("interval", "set the stats collection interval"), switch("stats", "display the container's stats then exit")],
+    flags: &[
+        value("interval", "set the stats collection interval"),
+        switch("stats", "display the container's stats then exit"),
+    ],
     order: Order::Mixed,
     exposed: false,
     run: |_invocation| Err(Error::Usage("events is not supported yet".to_owned())),

@@ -9,7 +9,8 @@ use crate::container;
 use crate::error::{Doing as _, Error, Result};
 
 const FLAGS: &[Flag] = &[
-    value("resources", "path to the file containing the resources to update or '-' to read from the standard input").or("r"),
+    value("resources", "path to the file containing the resources to update or '-' to read from the standard input")
+        .or("r"),
     value("blkio-weight", "block IO weight, 10 to 1000"),
     value("cpu-period", "CPU CFS period, in microseconds"),
     value("cpu-quota", "CPU CFS hardcap limit, in microseconds"),
@@ -111,7 +112,9 @@ mod tests {
 
     #[test]
     fn sizes_have_suffixes() {
-        for (text, expected) in [("-1", Some(-1)), ("512m", Some(512 << 20)), ("1G", Some(1 << 30)), ("7", Some(7)), ("x", None)] {
+        for (text, expected) in
+            [("-1", Some(-1)), ("512m", Some(512 << 20)), ("1G", Some(1 << 30)), ("7", Some(7)), ("x", None)]
+        {
             assert_eq!(bytes(text).ok(), expected, "{text}");
         }
     }

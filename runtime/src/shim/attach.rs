@@ -33,7 +33,12 @@ pub struct Attachment {
 
 impl Attachment {
     /// Takes the client's descriptors; from now on they do not block.
-    pub fn new(token: u64, stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> pintle_sys::Result<Attachment> {
+    pub fn new(
+        token: u64,
+        stdin: Option<OwnedFd>,
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+    ) -> pintle_sys::Result<Attachment> {
         for one in [&stdin, &stdout, &stderr].into_iter().flatten() {
             fd::set_nonblocking(one)?;
         }

@@ -239,7 +239,8 @@ impl Server {
         }
         if self.pod.unified().is_some() {
             // We ourselves are in the pod's cgroup: leave it, or it could not be removed.
-            let _the_root_always_takes_us = crate::cgroup::put(self.env.layout.mounts()[0].mountpoint.join("cgroup.procs").as_path(), b"0");
+            let _the_root_always_takes_us =
+                crate::cgroup::put(self.env.layout.mounts()[0].mountpoint.join("cgroup.procs").as_path(), b"0");
         } else if let Some(systemd) = self.pod.of("name=systemd") {
             let top = self.env.layout.mounts().iter().find(|mount| systemd.starts_with(&mount.mountpoint));
             if let Some(top) = top {

@@ -120,19 +120,21 @@ impl Container {
 
     fn distribute(&mut self, stream: Stream, chunk: &[u8]) {
         if let Some(log) = &mut self.log
-            && let Err(error) = log.write(stream, chunk) {
-                // A full disk must not stop the container: it loses lines, and says so once per chunk.
-                crate::log::warn(&format!("write log of {}: {error}", self.state.id));
-            }
+            && let Err(error) = log.write(stream, chunk)
+        {
+            // A full disk must not stop the container: it loses lines, and says so once per chunk.
+            crate::log::warn(&format!("write log of {}: {error}", self.state.id));
+        }
         self.attached.retain_mut(|attachment| attachment.push(stream, chunk).is_ok());
     }
 
     /// An output has ended.
     pub fn close_output(&mut self, stream: Stream) {
         if let Some(log) = &mut self.log
-            && let Err(error) = log.end(stream) {
-                crate::log::warn(&format!("write log of {}: {error}", self.state.id));
-            }
+            && let Err(error) = log.end(stream)
+        {
+            crate::log::warn(&format!("write log of {}: {error}", self.state.id));
+        }
         if self.console.is_some() { self.console = None } else { self.outputs[stream as usize] = None }
     }
 

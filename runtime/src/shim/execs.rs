@@ -44,7 +44,9 @@ impl Server {
         pintle_runtime_plan::spec::validate_process(&process).map_err(|error| super::calls::failure(&error.into()))?;
         let number = self.serial();
         let cgroup = match timeout_ms {
-            Some(_) => Some(own_cgroup(&self.containers[&serial].cgroups, number).map_err(|e| super::calls::failure(&e))?),
+            Some(_) => {
+                Some(own_cgroup(&self.containers[&serial].cgroups, number).map_err(|e| super::calls::failure(&e))?)
+            }
             None => None,
         };
         let join = cgroup.as_ref().map(|own| joined(&self.containers[&serial].cgroups, own).join());
@@ -78,15 +80,18 @@ impl Server {
 
     /// A child that is no container's init: an exec, or an orphan nobody waits for.
     pub(super) fn exec_ended(&mut self, pid: i32, code: i32, signal: i32) {
-        let Some(number) = self.execs.iter().find(|(_, exec)| exec.pid == pid).map(|(number, _)| *number) else { return };
+        let Some(number) = self.execs.iter().find(|(_, exec)| exec.pid == pid).map(|(number, _)| *number) else {
+            return;
+        };
         let Some(exec) = self.execs.remove(&number) else { return };
         remove(exec.cgroup.as_ref());
         let exit = Exit { code, signal, oom_killed: false, timed_out: exec.timed_out };
         let message = Message::Event(Event::ExecExited { exec: number, exit });
         if let Some(conn) = self.conns.get_mut(&exec.conn)
-            && conn.send(&message, Vec::new()).is_err() {
-                self.drop_conn(exec.conn);
-            }
+            && conn.send(&message, Vec::new()).is_err()
+        {
+            self.drop_conn(exec.conn);
+        }
     }
 
     /// Kills what ran out of time, with everything it started.

@@ -106,7 +106,9 @@ impl Server {
     }
 
     fn timeout(&self) -> PollTimeout {
-        let Some(deadline) = self.execs.values().filter_map(|exec| exec.deadline).min() else { return PollTimeout::NONE };
+        let Some(deadline) = self.execs.values().filter_map(|exec| exec.deadline).min() else {
+            return PollTimeout::NONE;
+        };
         let left = deadline.saturating_duration_since(Instant::now());
         // A millisecond more: waking just before the deadline would spin until it.
         PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
@@ -227,9 +229,10 @@ impl Server {
         let code = if container.start_failed { 128 } else { code };
         container.ended(code, signal, clock::now_ms());
         if !container.own_pid_ns
-            && let Err(error) = container.cgroups.signal(libc::SIGKILL) {
-                crate::log::warn(&format!("end the processes of {}: {error}", container.state.id));
-            }
+            && let Err(error) = container.cgroups.signal(libc::SIGKILL)
+        {
+            crate::log::warn(&format!("end the processes of {}: {error}", container.state.id));
+        }
         // What it wrote last must be in the log before anyone hears that it ended.
         for stream in [Stream::Stdout, Stream::Stderr] {
             if container.drain(stream, LAST_TURNS) == Drained::Ended {
@@ -261,7 +264,11 @@ fn release_attached(container: &mut Container) {
     }
 }
 
-fn container_sources<'a>(serial: u64, container: &'a Container, sources: &mut Vec<(Source, BorrowedFd<'a>, PollFlags)>) {
+fn container_sources<'a>(
+    serial: u64,
+    container: &'a Container,
+    sources: &mut Vec<(Source, BorrowedFd<'a>, PollFlags)>,
+) {
     if let Some(console) = &container.console {
         sources.push((Source::Output(serial, Stream::Stdout), console.as_fd(), PollFlags::POLLIN));
     }

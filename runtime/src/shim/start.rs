@@ -38,7 +38,9 @@ pub fn run(config: &Path) -> Result<()> {
     told.read_to_string(&mut word).doing(|| "hear from the supervisor".to_owned())?;
     match word.strip_prefix("ready") {
         Some(_) => writeln!(std::io::stdout(), "ready").doing(|| "write to stdout".to_owned()),
-        None if word.is_empty() => Err(Error::WrongState("the supervisor died before it was ready; see shim.log".to_owned())),
+        None if word.is_empty() => {
+            Err(Error::WrongState("the supervisor died before it was ready; see shim.log".to_owned()))
+        }
         None => Err(Error::WrongState(word)),
     }
 }
@@ -110,7 +112,8 @@ fn background(config: &ShimConfig) -> Result<()> {
 fn settle(config: &ShimConfig) -> Result<()> {
     if let Some(path) = &config.netns {
         let netns = File::open(path).doing(|| format!("open network namespace {}", path.display()))?;
-        nix::sched::setns(netns, CloneFlags::CLONE_NEWNET).doing(|| format!("join network namespace {}", path.display()))?;
+        nix::sched::setns(netns, CloneFlags::CLONE_NEWNET)
+            .doing(|| format!("join network namespace {}", path.display()))?;
     }
     let mut new = CloneFlags::empty();
     new.set(CloneFlags::CLONE_NEWIPC, !config.host_ipc);
@@ -174,4 +177,3 @@ fn listen(path: &Path) -> Result<UnixListener> {
     std::fs::rename(&new, path).doing(what)?;
     Ok(listener)
 }
-

@@ -63,11 +63,8 @@ impl Walker<'_> {
     }
 
     fn caps(&self, index: usize, masks: &CapMasks) -> Result<()> {
-        let sets = cred::CapSets {
-            effective: masks.effective,
-            permitted: masks.permitted,
-            inheritable: masks.inheritable,
-        };
+        let sets =
+            cred::CapSets { effective: masks.effective, permitted: masks.permitted, inheritable: masks.inheritable };
         cred::set_caps(sets)?;
         cred::set_keep_caps(false)?;
         cred::clear_ambient()?;

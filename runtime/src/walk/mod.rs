@@ -146,7 +146,9 @@ impl Walker<'_> {
             Step::WaitForStart => self.wait_for_start(),
             Step::RunHooks { hooks, state, .. } => {
                 let state = with_own_pid(state);
-                hooks.iter().try_for_each(|hook| crate::hooks::run(self.proof, hook, &state).map_err(|failure| failure.errno))
+                hooks
+                    .iter()
+                    .try_for_each(|hook| crate::hooks::run(self.proof, hook, &state).map_err(|failure| failure.errno))
             }
             Step::Seccomp(filter) => self.seccomp(filter),
             Step::ResetSignals => pintle_sys::signal::reset_all(),
@@ -183,11 +185,8 @@ impl Walker<'_> {
     }
 
     fn seccomp(&self, filter: &pintle_runtime_plan::seccomp::Filter) -> Result<()> {
-        let program: Vec<seccomp::SockFilter> = filter
-            .program
-            .iter()
-            .map(|i| seccomp::SockFilter { code: i.code, jt: i.jt, jf: i.jf, k: i.k })
-            .collect();
+        let program: Vec<seccomp::SockFilter> =
+            filter.program.iter().map(|i| seccomp::SockFilter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
         match seccomp::install(&program, filter.flags)? {
             Some(listener) => self.parent()?.send_listener(listener.as_fd()),
             None => Ok(()),

@@ -31,10 +31,13 @@ impl Walker<'_> {
             tty::set_size(&master, columns, rows)?;
         }
         if mount {
-            let console = Target { path: c"/dev/console".to_owned(), walk: vec![
-                (c"/dev".to_owned(), c"dev".to_owned()),
-                (c"/dev/console".to_owned(), c"console".to_owned()),
-            ] };
+            let console = Target {
+                path: c"/dev/console".to_owned(),
+                walk: vec![
+                    (c"/dev".to_owned(), c"dev".to_owned()),
+                    (c"/dev/console".to_owned(), c"console".to_owned()),
+                ],
+            };
             let on = self.make_target(&console, false)?;
             mount::attach(mount::clone_tree(&peer, c"", Reach::One)?, on)?;
         }

@@ -77,7 +77,9 @@ fn files_of_v2_are_refused_on_v1_and_paths_everywhere() {
 
 #[test]
 fn device_rules_of_v1_start_from_the_users() {
-    let lines = v1(json!({"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"}]}));
+    let lines = v1(
+        json!({"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"}]}),
+    );
     assert!(lines.starts_with("devices.deny = a\ndevices.allow = c 10:229 rwm\ndevices.allow = c *:* m\n"), "{lines}");
 }
 

@@ -82,13 +82,19 @@ fn plan_memory(memory: &LinuxMemory, writes: &mut Vec<Write>) {
     // The kernel keeps limit <= memsw.limit at every moment: an unlimited pair needs memsw first.
     if limit == Some(-1) || swap == Some(-1) {
         let value = swap.unwrap_or(-1);
-        writes.push(Write { on_failure: OnFailure::IgnoreMissing, ..write("memory", "memory.memsw.limit_in_bytes", value) });
+        writes.push(Write {
+            on_failure: OnFailure::IgnoreMissing,
+            ..write("memory", "memory.memsw.limit_in_bytes", value)
+        });
     }
     if let Some(limit) = limit {
         writes.push(write("memory", "memory.limit_in_bytes", limit));
     }
     if let Some(swap) = swap.filter(|s| *s != -1) {
-        writes.push(Write { on_failure: OnFailure::IgnoreMissing, ..write("memory", "memory.memsw.limit_in_bytes", swap) });
+        writes.push(Write {
+            on_failure: OnFailure::IgnoreMissing,
+            ..write("memory", "memory.memsw.limit_in_bytes", swap)
+        });
     }
     if let Some(reservation) = memory.reservation().filter(|r| *r != 0) {
         writes.push(write("memory", "memory.soft_limit_in_bytes", reservation));

@@ -103,7 +103,10 @@ fn plan_io(io: &LinuxBlockIo, writes: &mut Vec<Write>) {
         // blkio's 10..1000 onto io's 1..10000, unless bfq takes the weight as it is.
         let scaled = 1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990;
         writes.push(Write { on_failure: OnFailure::IgnoreMissing, ..write("", "io.bfq.weight", weight) });
-        writes.push(Write { on_failure: OnFailure::IgnoreMissing, ..write("", "io.weight", format!("default {scaled}")) });
+        writes.push(Write {
+            on_failure: OnFailure::IgnoreMissing,
+            ..write("", "io.weight", format!("default {scaled}"))
+        });
     }
     for device in io.weight_device().iter().flatten() {
         if let Some(weight) = device.weight() {

@@ -9,8 +9,8 @@ pub mod syscalls;
 use std::collections::BTreeMap;
 
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator,
-    LinuxSyscall,
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag,
+    LinuxSeccompOperator, LinuxSyscall,
 };
 
 pub use program::Insn;
@@ -98,7 +98,8 @@ pub fn assemble(profile: &LinuxSeccomp) -> Filter {
     let default = action_value(profile.default_action(), profile.default_errno_ret());
     let rules = profile.syscalls().as_deref().unwrap_or_default();
     let abis = abis(profile.architectures().as_deref());
-    let sections = abis.iter().map(|abi| (*abi, segments(*abi, rules, default, beyond_known(profile, default)))).collect();
+    let sections =
+        abis.iter().map(|abi| (*abi, segments(*abi, rules, default, beyond_known(profile, default)))).collect();
     let notifies = profile.default_action() == Action::ScmpActNotify
         || rules.iter().any(|rule| rule.action() == Action::ScmpActNotify);
     let listener = if notifies { FLAG_NEW_LISTENER } else { 0 };

@@ -103,11 +103,13 @@ fn every_action_and_flag_has_its_value() {
         ("SCMP_ACT_NOTIFY", RET_USER_NOTIF),
     ];
     for (name, value) in table {
-        let filter = profile(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": name}]}));
+        let filter =
+            profile(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": name}]}));
         assert_eq!(run(&filter.program, X86_64, number("mkdir"), [0; 6]), value, "{name}");
         assert_eq!(filter.notifies, name == "SCMP_ACT_NOTIFY");
     }
-    let flags = json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC"]});
+    let flags =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC"]});
     assert_eq!(profile(flags).flags, FLAG_LOG | FLAG_TSYNC);
 }
 
