@@ -50,7 +50,7 @@ pub struct Done {
     /// How long the kernel took.
     pub took: Duration,
     /// How many flows were made to forget their server.
-    pub flows: usize,
+    pub flows: Result<usize, NftError>,
 }
 
 impl Engine {
@@ -112,8 +112,11 @@ impl Engine {
         self.nft.commit(&work.transaction)?;
         self.installed = Installed::AsPlanned;
         let took = begun.elapsed();
-        let flows = self.forget_stale_flows()?;
-        self.touched.clear();
+        // The rules are in, whatever becomes of the flows; those that stay are looked at with the next change.
+        let flows = self.forget_stale_flows();
+        if flows.is_ok() {
+            self.touched.clear();
+        }
         Ok(Done { took, flows })
     }
 

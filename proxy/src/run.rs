@@ -224,7 +224,13 @@ impl Proxy {
         match self.commit(work).await? {
             Ok(done) => {
                 let (services, took_us) = (self.engine()?.service_count(), done.took.as_micros());
-                tracing::debug!(?extent, ops, services, took_us, flows = done.flows, "rules installed");
+                match done.flows {
+                    Ok(flows) => tracing::debug!(?extent, ops, services, took_us, flows, "rules installed"),
+                    Err(error) => {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                        tracing::warn!(%error, cause, "UDP clients may go on speaking to endpoints that are gone");
+                    }
+                }
                 self.backoff.reset();
                 self.health.installed();
             }

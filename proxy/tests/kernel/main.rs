@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+#[path = "../../plan/tests/story/happening.rs"]
+mod happening;
 #[path = "../../plan/tests/story/objects.rs"]
 mod objects;
 mod rules;

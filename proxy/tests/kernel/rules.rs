@@ -1,8 +1,11 @@
 use pintle_net::nfnetlink::Nft;
 use pintle_nft::diff;
 use pintle_proxy_plan::{Change, Config, Planner};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
 
+use crate::happening::{Happening, happening, note};
 use crate::objects::{service, slice, web};
 use crate::world::{NODE, ask, ask_from, ask_udp_from, nft_list, serve, world};
 
@@ -156,4 +159,43 @@ fn thousands_of_services_go_in_at_once_and_change_one_by_one() {
         again - loaded
     );
     assert!(nft_list().contains("10.43.12.250 . tcp . 80 : goto cluster-10"));
+}
+
+#[test]
+fn the_kernel_takes_any_order_of_changes_and_ends_where_a_full_push_would() {
+    let Some(_world) = world("nftables") else { return };
+    let mut nft = Nft::open().unwrap();
+    let sorted = || {
+        let listed = nft_list();
+        // Dynamic details aside, the order of chains and elements is that of their creation.
+        let mut lines: Vec<String> =
+            listed.split([',', '\n', '{', '}']).map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect();
+        lines.sort();
+        lines
+    };
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() });
+    let stories = prop::collection::vec(prop::collection::vec(happening(), 1..4), 1..10);
+    let nft = std::cell::RefCell::new(&mut nft);
+    let run = |story: Vec<Vec<Happening>>| {
+        let mut planner = planner();
+        let mut nft = nft.borrow_mut();
+        nft.commit(&diff::replace(&planner.full())).unwrap();
+        for step in &story {
+            step.iter().for_each(|h| note(&mut planner, h));
+            let transaction = planner.update().transaction;
+            if let Err(e) = nft.commit(&transaction) {
+                let cause = std::error::Error::source(&e).unwrap().to_string();
+                return Err(TestCaseError::fail(format!(
+                    "{e}: {cause}\n{}",
+                    pintle_nft::text::transaction(&transaction)
+                )));
+            }
+        }
+        let step_by_step = sorted();
+        nft.commit(&diff::replace(&planner.full())).unwrap();
+        prop_assert_eq!(step_by_step, sorted());
+        Ok(())
+    };
+    runner.run(&stories, run).unwrap();
 }

@@ -39,7 +39,8 @@ impl Running {
     }
 
     fn is_healthy(&self) -> bool {
-        let mut stream = TcpStream::connect(self.health).unwrap();
+        // Not listening yet is not healthy yet.
+        let Ok(mut stream) = TcpStream::connect(self.health) else { return false };
         std::io::Write::write_all(&mut stream, b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
         let mut answer = String::new();
         std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();

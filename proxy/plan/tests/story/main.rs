@@ -5,6 +5,7 @@
 mod behaviour;
 mod changes;
 mod golden;
+mod happening;
 mod objects;
 
 use pintle_proxy_plan::{Change, Config, Planner};
