@@ -5,6 +5,7 @@
 pub mod decode;
 pub mod field;
 pub mod intstr;
+pub mod lenient;
 pub mod metadata;
 pub mod name;
 pub mod owner;

@@ -182,6 +182,14 @@ pub trait Kind: Send + Sync + 'static {
     /// Which rules a name obeys.
     const NAME_RULE: NameRule = NameRule::Subdomain;
 
+    /// Reads what is stored. Only a second view differs: it reads the other type and converts.
+    fn read(json: &[u8]) -> Result<Self::Object, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+    /// The object as it is stored. Only a second view differs.
+    fn stored(object: &Self::Object) -> Vec<u8> {
+        serde_json::to_vec(object).expect("API types have string keys and no failing serializers")
+    }
     /// Fills what Kubernetes fills. Idempotent.
     fn default(_object: &mut Self::Object) {}
     /// Clears what a creator may not set (status, …).

@@ -12,6 +12,7 @@ pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
+pub mod events_event;
 pub mod job;
 pub mod lease;
 pub mod namespace;

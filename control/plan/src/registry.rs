@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
 use k8s_openapi::{Metadata, Resource};
 use pintle_api::field::FieldErrors;
 use pintle_api::status::About;
-use pintle_api::{decode, status};
+use pintle_api::{decode, lenient, status};
 use serde_json::Value;
 
 use crate::kind::{Column, DeletePlan, Kind, NameRule, Names, Scale, Scope, Subresource};
@@ -39,6 +39,7 @@ pub const KINDS: &[&dyn DynKind] = &[
     &Entry::<kinds::certificate_signing_request::CertificateSigningRequests>::NEW,
     &Entry::<kinds::lease::Leases>::NEW,
     &Entry::<kinds::endpoint_slice::EndpointSlices>::NEW,
+    &Entry::<kinds::events_event::EventsEvents>::NEW,
     &Entry::<kinds::priority_class::PriorityClasses>::NEW,
 ];
 
@@ -84,8 +85,10 @@ pub trait DynKind: Send + Sync {
     /// Where objects are kept: (group, plural) of the kind whose keys they live under. Differs from (group(), plural())
     /// only for a second view of the same objects.
     fn stored_as(&self) -> (&'static str, &'static str);
-    /// An object from JSON that this server wrote.
+    /// An object from JSON that is stored.
     fn decode(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error>;
+    /// An object from JSON of this very kind. Requests go through [`dyn DynKind::decode_request`].
+    fn decode_own(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error>;
     /// `io.k8s.api.apps.v1.Deployment`.
     fn schema_name(&self) -> String;
     /// Adds the kind's schema and all it refers to.
@@ -101,6 +104,11 @@ pub struct Decoded {
 }
 
 impl dyn DynKind + '_ {
+    /// Whether this is a second view of objects stored as another kind: what is stored is not what to answer.
+    pub fn is_view(&self) -> bool {
+        self.stored_as() != (self.group(), self.plural())
+    }
+
     /// `deployments.apps "name"` for answers about an object.
     pub fn about<'a>(&self, name: &'a str) -> About<'a> {
         About::new(self.group(), self.plural(), name)
@@ -110,9 +118,10 @@ impl dyn DynKind + '_ {
     /// Errors are the 400s to answer.
     pub fn decode_request(&self, body: &[u8]) -> Result<Decoded, Box<Status>> {
         self.check_type_meta(body)?;
-        let object = self
-            .decode(body)
-            .map_err(|error| self.cannot_be_handled(&decode::type_error(self.kind(), body, &error)))?;
+        let object = self.decode_own(body).or_else(|error| {
+            let second = lenient::forgiving(body).and_then(|body| self.decode_own(&body).ok());
+            second.ok_or_else(|| self.cannot_be_handled(&decode::type_error(self.kind(), body, &error)))
+        })?;
         let known: Value = serde_json::from_slice(&object.encode()).map_err(status::internal_error)?;
         let complaints = decode::strict_complaints(body, &known);
         Ok(Decoded { object, complaints })
@@ -166,6 +175,8 @@ pub trait Object: Send + Sync {
     fn metadata_mut(&mut self) -> &mut ObjectMeta;
     /// JSON, apiVersion and kind first.
     fn encode(&self) -> Vec<u8>;
+    /// JSON to store; differs from [`Object::encode`] only for a view.
+    fn encode_stored(&self) -> Vec<u8>;
     /// Whether both say the same.
     fn equals(&self, other: &dyn Object) -> bool;
     /// [`Kind::default`].
@@ -289,6 +300,9 @@ impl<K: Kind> DynKind for Entry<K> {
         K::STORED_AS.unwrap_or((self.group(), self.plural()))
     }
     fn decode(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error> {
+        Ok(Box::new(Typed::<K>(K::read(json)?)))
+    }
+    fn decode_own(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error> {
         let object: K::Object = serde_json::from_slice(json)?;
         Ok(Box::new(Typed::<K>(object)))
     }
@@ -330,6 +344,9 @@ impl<K: Kind> Object for Typed<K> {
     }
     fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(&self.0).expect("API types have string keys and no failing serializers")
+    }
+    fn encode_stored(&self) -> Vec<u8> {
+        K::stored(&self.0)
     }
     fn equals(&self, other: &dyn Object) -> bool {
         other.downcast_ref::<K::Object>() == Some(&self.0)

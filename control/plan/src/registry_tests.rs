@@ -10,7 +10,7 @@ use super::*;
 
 /// A minimal object of a kind; defaults and decoding fill the rest.
 fn minimal(kind: &dyn DynKind) -> Box<dyn Object> {
-    kind.decode(br#"{"metadata":{"name":"x","namespace":"default"}}"#).unwrap()
+    kind.decode_own(br#"{"metadata":{"name":"x","namespace":"default"}}"#).unwrap()
 }
 
 #[test]
@@ -50,7 +50,9 @@ fn objects_survive_encoding_with_type_first() {
         let json = object.encode();
         let start = format!(r#"{{"apiVersion":"{}","kind":"{}","#, kind.api_version(), kind.kind());
         assert!(json.starts_with(start.as_bytes()), "{kind:?}");
-        assert!(kind.decode(&json).unwrap().equals(&*object), "{kind:?}");
+        assert!(kind.decode_own(&json).unwrap().equals(&*object), "{kind:?}");
+        assert!(kind.decode(&object.encode_stored()).unwrap().equals(&*object), "{kind:?}: stored");
+        assert_eq!(kind.is_view(), json != object.encode_stored(), "{kind:?}");
     }
 }
 
@@ -110,4 +112,20 @@ fn requests_may_leave_out_their_type_but_not_lie() {
     let strict = kind.strict_error(&decoded.complaints).unwrap();
     insta::assert_snapshot!(strict.message.unwrap(), @r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: duplicate field "data.a", unknown field "dta""#);
     assert_eq!(decoded.object.downcast_ref::<ConfigMap>().unwrap().data.as_ref().unwrap()["a"], "2");
+}
+
+#[test]
+fn quantities_may_be_written_as_numbers() {
+    let kind = by_kind("v1", "Pod").unwrap();
+    let body = br#"{"spec":{"containers":[{"name":"a","resources":{"limits":{"cpu":2}}}]}}"#;
+    let decoded = kind.decode_request(body).ok().unwrap();
+    assert_eq!(decoded.complaints, Vec::<String>::new());
+    assert!(format!("{:?}", decoded.object).contains(r#""limits":{"cpu":"2"}"#));
+    let body = br#"{"spec":{"containers":[{"name":"a","env":[{"name":"A","value":2}]}]}}"#;
+    let error = kind.decode_request(body).err().unwrap().message.unwrap();
+    assert!(
+        error.ends_with(
+            "cannot unmarshal number into Go struct field Pod.spec.containers[0].env[0].value of type string"
+        )
+    );
 }

@@ -42,7 +42,7 @@ pub fn encode(mut object: Box<dyn Object>) -> Value {
     // A random word, so that no annotation can be mistaken for the place.
     let mark = format!("{:016x}", rand::random::<u64>());
     object.metadata_mut().resource_version = Some(mark.clone());
-    let mut bytes = object.encode();
+    let mut bytes = object.encode_stored();
     let quoted = format!("\"resourceVersion\":\"{mark}\"");
     let Some(found) = bytes.windows(quoted.len()).position(|window| window == quoted.as_bytes()) else {
         return Value::plain(bytes);

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::Failure;
 use super::negotiate::Shape;
+use super::object::decode;
 
 /// How much of each object a Table's rows carry (`includeObject`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Former {
     /// 500 if what is stored cannot be read.
     pub fn one(&self, bytes: &Bytes, columns: bool) -> Result<Bytes, Failure> {
         match self.shape {
-            Shape::Whole => Ok(bytes.clone()),
+            Shape::Whole => self.whole(bytes),
             Shape::Metadata => partial(bytes).map(Bytes::from),
             Shape::Table => {
                 let row = self.row(bytes)?;
@@ -84,10 +85,18 @@ impl Former {
     /// 500 if what is stored cannot be read.
     pub fn item(&self, bytes: &Bytes) -> Result<Bytes, Failure> {
         match self.shape {
-            Shape::Whole => Ok(bytes.clone()),
+            Shape::Whole => self.whole(bytes),
             Shape::Metadata => partial(bytes).map(Bytes::from),
             Shape::Table => Ok(self.row(bytes)?.to_string().into()),
         }
+    }
+
+    /// The object itself; a second view converts what is stored as another kind.
+    fn whole(&self, bytes: &Bytes) -> Result<Bytes, Failure> {
+        if !self.kind.is_view() {
+            return Ok(bytes.clone());
+        }
+        Ok(decode(self.kind, bytes)?.encode().into())
     }
 
     /// What stands before a list's items. `metadata` is the list's, as JSON.
