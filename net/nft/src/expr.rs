@@ -110,8 +110,10 @@ pub enum PortChoice {
 /// What the sender of a rejected packet gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectWith {
-    /// ICMP or ICMPv6 port unreachable.
+    /// ICMP or ICMPv6 port unreachable. The kernel limits how many it sends to one address.
     PortUnreachable(Family),
+    /// A TCP reset; the packet must be TCP.
+    TcpReset,
 }
 
 /// One expression. Registers named `source` are read, `dest` written.

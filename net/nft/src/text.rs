@@ -262,6 +262,7 @@ impl Reader {
             Expr::Masquerade(PortChoice::Keep) => "masquerade".into(),
             Expr::Masquerade(PortChoice::Random) => "masquerade fully-random".into(),
             Expr::Reject(RejectWith::PortUnreachable(_)) => "reject".into(),
+            Expr::Reject(RejectWith::TcpReset) => "reject with tcp reset".into(),
             Expr::Remember { set, source, timeout_ms } => {
                 format!("update @{set} {{ {} timeout {timeout_ms}ms }}", self.key(*source))
             }

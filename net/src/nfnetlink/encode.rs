@@ -374,6 +374,10 @@ fn stateful_body(w: &mut Writer, expr: &Expr) {
             w.u32(1, 0);
             w.u8(2, if *family == Family::V4 { 3 } else { 4 });
         }
+        Expr::Reject(RejectWith::TcpReset) => {
+            w.u32(1, 1);
+            w.u8(2, 0);
+        }
         Expr::Random { modulus, offset, dest } => {
             w.u32(1, reg(*dest));
             w.u32(2, *modulus);

@@ -17,8 +17,8 @@ use pintle_nft::expr::{
     CmpOp, FIB_LOCAL, FibAddr, MetaKey, PortChoice, RejectWith, Want, clear_mark_bits, daddr, dport, in_range, saddr,
 };
 use pintle_nft::{
-    Chain, ChainKind, Cidr, DataType, Expr, Family, Hook, HookPoint, Name, Reg, Rule, Set, SetKind, Table, TableId,
-    Value, Verdict,
+    Chain, ChainKind, Cidr, DataType, Expr, Family, Hook, HookPoint, Name, Proto, Reg, Rule, Set, SetKind, Table,
+    TableId, Value, Verdict,
 };
 
 use crate::config::{Config, Egress, NodePortAddresses};
@@ -83,7 +83,7 @@ pub fn table(config: &Config) -> Table {
     chain("prerouting", nat(HookPoint::Prerouting, DESTINATION_NAT), to_services());
     chain("output", nat(HookPoint::Output, DESTINATION_NAT), to_services());
     chain("services", None, services(config));
-    chain(REJECT, None, vec![vec![Expr::Reject(RejectWith::PortUnreachable(config.family))]]);
+    chain(REJECT, None, reject(config.family));
     chain("postrouting", nat(HookPoint::Postrouting, SOURCE_NAT), postrouting(config));
     chain(
         "masquerade",
@@ -105,6 +105,19 @@ fn sets(family: Family) -> [(&'static str, Set); 6] {
         (PORT_ENDPOINTS, Set::new(&[proto, port, number], server())),
         (CLUSTER_IPS, Set::new(&[addr], SetKind::Plain)),
         (HAIRPIN, Set::new(&[addr, addr], SetKind::Plain)),
+    ]
+}
+
+/// TCP gets a reset: of ICMP errors the kernel sends few to one client, and the others would wait.
+fn reject(family: Family) -> Vec<Rule> {
+    let tcp = Value::new().with(&[Proto::Tcp.number()]);
+    vec![
+        vec![
+            Expr::Meta { key: MetaKey::L4Proto, dest: R0 },
+            Expr::Cmp { op: CmpOp::Eq, source: R0, value: tcp },
+            Expr::Reject(RejectWith::TcpReset),
+        ],
+        vec![Expr::Reject(RejectWith::PortUnreachable(family))],
     ]
 }
 

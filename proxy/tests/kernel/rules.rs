@@ -97,6 +97,12 @@ fn connections_reach_pods_by_virtual_address_and_node_port() {
         assert_eq!(ask_from(&world.outside(), to).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused, "{to}");
     }
     assert_eq!(ask_from(&b, "10.43.9.9:80").unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    // Every one of many, which ICMP errors would not be: the kernel limits them.
+    let begun = std::time::Instant::now();
+    for from in [world.outside(), b].iter().cycle().take(60) {
+        assert_eq!(ask_from(from, "10.43.0.11:80").unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "60 refusals took {:?}", begun.elapsed());
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
         jump services
       }
       chain reject {
+        meta l4proto tcp reject with tcp reset
         reject
       }
       chain services {
