@@ -1,6 +1,8 @@
 //! Benchmarks that carry their own peers. Each prints Markdown rows for docs/benchmarks.md.
 
 mod cluster;
+mod store;
+mod unpack;
 
 use clap::Parser;
 
@@ -9,10 +11,16 @@ use clap::Parser;
 enum Command {
     /// A whole cluster: start, pods, memory, idle CPU
     Cluster(cluster::Arguments),
+    /// Embedded databases as the control plane's memory: durable puts, lists, opening
+    Store(store::Arguments),
+    /// Unpacking a layer, against tar
+    Unpack(unpack::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Store(arguments) => store::run(&arguments),
+        Command::Unpack(arguments) => unpack::run(&arguments),
     }
 }
