@@ -7,7 +7,7 @@ use crate::cgroup::Cgroups;
 use crate::config::Dirs;
 use crate::error::{FileError, KubeletError, PodError, chain};
 use crate::worker::blocking;
-use crate::{disk, images::Images};
+use crate::{disk, images::Images, shim};
 
 /// Removes every pod of the node with all it left. Works after a crash or a reboot, and when there is nothing.
 ///
@@ -32,6 +32,9 @@ pub async fn cleanup(dirs: &Dirs) -> Result<(), KubeletError> {
 }
 
 fn kill_and_unmount(dirs: &Dirs) -> Result<(), FileError> {
+    for pod in disk::names(&dirs.run.join("pods"))? {
+        shim::kill(&dirs.pod_run(&pod));
+    }
     // Supervisors and containers first: nothing can be unmounted for good while they hold it.
     let killed = Cgroups::detect().and_then(|cgroups| cgroups.remove(&dirs.kubepods()));
     if dirs.images().exists() {
