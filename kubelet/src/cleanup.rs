@@ -36,7 +36,11 @@ fn kill_and_unmount(dirs: &Dirs) -> Result<(), FileError> {
         shim::kill(&dirs.pod_run(&pod));
     }
     // Supervisors and containers first: nothing can be unmounted for good while they hold it.
-    let killed = Cgroups::detect().and_then(|cgroups| cgroups.remove(&dirs.kubepods()));
+    let killed = Cgroups::detect().and_then(|cgroups| {
+        cgroups.remove(&dirs.kubepods())?;
+        cgroups.prune(&dirs.cgroup_root);
+        Ok(())
+    });
     if dirs.images().exists() {
         // A store that does not open holds no mount that the sweep below would not find.
         let unmounted = pintle_rootfs::Store::open(&dirs.images())
