@@ -51,15 +51,21 @@ pub fn assemble(rules: &[Rule]) -> Vec<Insn> {
     for rule in relevant.iter().rev() {
         program.extend(block(rule));
     }
-    program.push(insn(MOV_IMM, 0, 0, 0, 0));
-    program.push(insn(EXIT, 0, 0, 0, 0));
+    // The verifier refuses instructions that nothing reaches: behind a rule for everything there is no default.
+    if !relevant.first().is_some_and(is_everything) {
+        program.push(insn(MOV_IMM, 0, 0, 0, 0));
+        program.push(insn(EXIT, 0, 0, 0, 0));
+    }
     program
+}
+
+fn is_everything(rule: &Rule) -> bool {
+    rule.kind == 'a' && rule.major.is_none() && rule.minor.is_none() && rule.access == 7
 }
 
 /// A rule for everything makes the ones before it moot.
 fn relevant(rules: &[Rule]) -> &[Rule] {
-    let everything = |rule: &Rule| rule.kind == 'a' && rule.major.is_none() && rule.minor.is_none() && rule.access == 7;
-    let start = rules.iter().rposition(everything).unwrap_or(0);
+    let start = rules.iter().rposition(is_everything).unwrap_or(0);
     &rules[start..]
 }
 

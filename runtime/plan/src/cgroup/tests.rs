@@ -125,3 +125,18 @@ fn the_device_program_decides_like_the_rules() {
     assert!(!allows(&program, block, devices::WRITE, 8, 5));
     assert!(!allows(&program, block, devices::READ | devices::WRITE, 8, 5));
 }
+
+#[test]
+fn a_device_program_has_no_instruction_that_nothing_reaches() {
+    const EXIT: u8 = 0x95;
+    let user: Vec<oci_spec::runtime::LinuxDeviceCgroup> =
+        serde_json::from_value(serde_json::json!([{"allow": false, "access": "rwm"}])).unwrap();
+    let program = device_program::assemble(&devices::rules(&user));
+    for (at, _) in program.iter().enumerate().filter(|(at, insn)| insn.code == EXIT && at + 1 < program.len()) {
+        let jumped_to = program
+            .iter()
+            .enumerate()
+            .any(|(from, insn)| insn.off > 0 && insn.code & 0x07 == 0x05 && from + 1 + insn.off as usize == at + 1);
+        assert!(jumped_to, "instruction {} follows an exit and no jump leads to it", at + 1);
+    }
+}
