@@ -12,6 +12,7 @@ pub mod gc;
 pub mod index;
 pub mod names;
 pub mod overlay;
+pub mod path;
 pub mod pax;
 pub mod platform;
 pub mod reference;
