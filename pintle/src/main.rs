@@ -1,2 +1,31 @@
-//! pintle.
-fn main() {}
+//! The `pintle` command: arguments, configuration and wiring. Every decision about pods, objects and rules is made in
+//! the crates it starts.
+
+mod check;
+mod cli;
+mod commands;
+mod daemon;
+mod failure;
+mod flags;
+mod join;
+mod lock;
+mod logging;
+mod monitor;
+mod notify;
+mod process;
+mod token;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    logging::start(cli.verbosity);
+    match cli.command.run() {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprint!("{}", failure::render(&error));
+            failure::code(&error).into()
+        }
+    }
+}

@@ -13,16 +13,19 @@ pub enum Step {
     Fmt,
     /// `cargo clippy -D warnings`
     Clippy,
-    /// Unit tests and real-kernel tests of every crate
+    /// Unit tests and real-kernel tests of every crate, without the end-to-end runs
     Unit,
-    /// The whole product with the real kubectl (needs `make build`)
+    /// The end-to-end runs: the whole product with the real kubectl (needs `make build`)
     E2e,
+    /// Unit and e2e in one run of the test runner
+    All,
 }
 
-const ALL: &[Step] = &[Step::Fmt, Step::Clippy, Step::Unit, Step::E2e];
+const DEFAULT: &[Step] = &[Step::Fmt, Step::Clippy, Step::All];
 
-/// Runs the steps asked for, all of them when none is named. Ends with the test runner's own summary line.
-fn run_steps(repository: &Path, steps: &[Step]) -> Result<()> {
+/// Runs the steps asked for. The output ends with the test runner's own summary line.
+pub fn run(repository: &Path, only: &[Step]) -> Result<()> {
+    let steps = if only.is_empty() { DEFAULT } else { only };
     for step in steps {
         eprintln!("== {step:?}");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -30,22 +33,20 @@ fn run_steps(repository: &Path, steps: &[Step]) -> Result<()> {
         match step {
             Step::Fmt => execute(cargo.args(["fmt", "--all", "--check"]))?,
             Step::Clippy => {
-                execute(cargo.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?
+                execute(cargo.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
             }
-            Step::Unit => execute(nextest(&mut cargo, repository).args(["--workspace", "--exclude", "pintle-tests"]))?,
-            Step::E2e => {
-                tools::install(repository)?;
-                cargo.env("PINTLE_BIN", repository.join("bin"));
-                execute(nextest(&mut cargo, repository).args(["-p", "pintle-tests"]))?;
-            }
+            Step::Unit => test(cargo, repository, &["--workspace", "--exclude", "pintle-tests"])?,
+            Step::E2e => test(cargo, repository, &["--package", "pintle-tests"])?,
+            Step::All => test(cargo, repository, &["--workspace"])?,
         }
     }
     Ok(())
 }
 
-/// See [`run_steps`].
-pub fn run(repository: &Path, only: &[Step]) -> Result<()> {
-    run_steps(repository, if only.is_empty() { ALL } else { only })
+fn test(mut cargo: Command, repository: &Path, what: &[&str]) -> Result<()> {
+    tools::install(repository)?;
+    cargo.env("PINTLE_BIN", repository.join("bin"));
+    execute(nextest(&mut cargo, repository).args(what))
 }
 
 /// nextest, from the project's own tools when `make deps` had to install it there.

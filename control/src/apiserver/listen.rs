@@ -50,7 +50,8 @@ pub(super) fn tls(keys: &Pki) -> Result<TlsAcceptor, ApiServerError> {
         .with_safe_default_protocol_versions()
         .map_err(ApiServerError::Tls)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![certificate], key)
+        // The authority too: a machine that joins knows it by its pin only, and must see it to check that.
+        .with_single_cert(vec![certificate, keys.authority.certificate_der()], key)
         .map_err(ApiServerError::Tls)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))

@@ -16,8 +16,6 @@ mod node_ports;
 mod resources;
 mod spread;
 mod taints;
-#[cfg(test)]
-mod tests;
 mod unschedulable;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,92 @@
+# pintle: build, try, install, test. `make help` lists the targets.
+#
+#   PREFIX=/usr/local  DESTDIR=  where `install` puts things
+#   STATE_DIR=/var/lib/pintle    the cluster's state, for `up` and `down`
+#   UP_FLAGS=                    further flags for `pintle up`
+
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+STATE_DIR ?= /var/lib/pintle
+UP_FLAGS  ?=
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+TARGET    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+KUBECTL   := .cache/kubectl/v1.37/kubectl
+UNITS     := pintle.service pintle-server.service pintle-agent.service
+
+# What the build, the example and the tests need beyond the Rust toolchain: command or file, and its Debian package.
+NEEDS := gcc:gcc make:make python3:python3 pip3:python3-pip ip:iproute2 nft:nftables busybox:busybox-static \
+         unshare:util-linux curl:curl
+
+.PHONY: help all deps tools build up down install uninstall test check bench clean
+.DEFAULT_GOAL := build
+
+help:
+	@echo 'make build      bin/pintle and bin/pintle-runc'
+	@echo 'make up         installs what is missing, builds, starts a cluster with examples/web.yaml, shows it'
+	@echo 'make down       stops it; leaves nothing but $(STATE_DIR)'
+	@echo 'make install    into PREFIX=$(PREFIX): binaries, systemd units, completions, manual pages'
+	@echo 'make test       everything CI runs'
+	@echo 'make check      what this machine lacks, and what that costs'
+	@echo 'make clean      removes what was built'
+
+# Installs only what is missing; needs root only then.
+deps:
+	@missing=; for need in $(NEEDS); do \
+	  command -v $${need%%:*} >/dev/null 2>&1 || missing="$$missing $${need##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing$$missing"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends $$missing; fi
+	@command -v cargo >/dev/null || { echo 'error: no Rust toolchain'; echo '  hint: https://rustup.rs'; exit 1; }
+
+tools: deps
+	@cargo xtask tools
+
+.cache/tools/bin/cargo-nextest:
+	@command -v cargo-nextest >/dev/null 2>&1 || cargo install --locked --root .cache/tools cargo-nextest
+
+# The runtime is static and small: it is the parent of every container. A target directory of its own keeps the
+# flags of one build from rebuilding the other.
+build:
+	cargo build --release --locked --package pintle
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile tiny --locked --package pintle-runtime \
+	  --target $(TARGET) --target-dir $(TARGET_DIR)/static
+	@mkdir -p bin
+	@install -m 755 $(TARGET_DIR)/release/pintle bin/pintle
+	@install -m 755 $(TARGET_DIR)/static/$(TARGET)/tiny/pintle-runc bin/pintle-runc
+	@ls -l bin
+
+up: deps tools build
+	@STATE_DIR='$(STATE_DIR)' KUBECTL='$(KUBECTL)' examples/up.sh $(UP_FLAGS)
+
+# Works also when nothing was built or started.
+down:
+	@if [ -x bin/pintle ]; then bin/pintle down --state-dir '$(STATE_DIR)'; else echo 'nothing to stop: nothing is built'; fi
+
+check: build
+	@bin/pintle check --state-dir '$(STATE_DIR)'
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/man/man1 \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 755 bin/pintle bin/pintle-runc $(DESTDIR)$(PREFIX)/bin/
+	for unit in $(UNITS); do \
+	  sed 's|@PREFIX@|$(PREFIX)|g' dist/systemd/$$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
+	bin/pintle completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pintle
+	bin/pintle completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pintle
+	bin/pintle completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pintle.fish
+	bin/pintle man $(DESTDIR)$(PREFIX)/share/man/man1
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/pintle $(DESTDIR)$(PREFIX)/bin/pintle-runc
+	for unit in $(UNITS); do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pintle \
+	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pintle $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pintle.fish \
+	  $(DESTDIR)$(PREFIX)/share/man/man1/pintle.1 $(DESTDIR)$(PREFIX)/share/man/man1/pintle-*.1
+
+test: deps .cache/tools/bin/cargo-nextest build
+	cargo xtask test
+
+clean:
+	cargo clean
+	rm -rf bin

@@ -1,0 +1,138 @@
+//! `pintle agent`: this machine as a node.
+
+use super::{kubelet, proxy};
+use crate::daemon::{self, Together};
+use crate::failure::{Code, Failure};
+use crate::flags::{Cluster, Dirs, Node, make_private_dir, source_address};
+use crate::join::Joining;
+use crate::notify;
+use anyhow::{Context as _, Result};
+use clap::Args;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use pintle_client::{Cache, Client};
+use pintle_control::pki::JoinToken;
+use std::net::{IpAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
+
+/// Join this machine to a cluster and run its node: kubelet, proxy and routes
+///
+/// The first time, a token proves that the machine may join and names the cluster's authority; the node then gets
+/// certificates of its own, and needs the token no more.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// The API server, https://host:port
+    #[arg(long, env = "PINTLE_SERVER", value_name = "URL")]
+    server: String,
+    /// The join token
+    #[arg(long, env = "PINTLE_TOKEN", value_name = "TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    token: Option<String>,
+    /// A file that holds the join token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    dirs: Dirs,
+    #[command(flatten)]
+    cluster: Cluster,
+    #[command(flatten)]
+    node: Node,
+}
+
+impl Arguments {
+    /// Runs it until SIGTERM.
+    pub fn run(self) -> Result<Code> {
+        let token = self.token()?;
+        daemon::run(|stop| self.serve(token, stop))?;
+        Ok(Code::Done)
+    }
+
+    fn token(&self) -> Result<Option<JoinToken>> {
+        let text = match (&self.token, &self.token_file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(path)) => {
+                std::fs::read_to_string(path).with_context(|| format!("cannot read the token {}", path.display()))?
+            }
+            (None, None) => return Ok(None),
+        };
+        let token = text.trim().parse::<JoinToken>().context(Failure::new(
+            "the join token is malformed",
+            "copy it whole: `cat /var/lib/pintle/server/token` or `pintle token create` on the server",
+        ))?;
+        Ok(Some(token))
+    }
+
+    async fn serve(self, token: Option<JoinToken>, stop: CancellationToken) -> Result<()> {
+        let since = Timestamp::now();
+        let name = self.node.name()?;
+        let node_ip = self.node_ip()?;
+        make_private_dir(&self.dirs.agent())?;
+        let joining = Joining::new(&self.dirs, &self.server, token, name.clone());
+        let node = match joining.node(&stop).await {
+            Err(_) if stop.is_cancelled() => return Ok(()),
+            other => other?,
+        };
+        let mut together = Together::new(stop.clone());
+        let kubelet = kubelet::config(&self.dirs, &self.cluster, &self.node, &name, node_ip)?;
+        let (pod_lives, client) = (pintle_kubelet::run(kubelet, stop.clone()), node.client);
+        together.add("kubelet", async { Ok(pod_lives.await?) });
+        together.add("network", network(joining, self.cluster, name.clone(), client.clone(), stop.clone()));
+        together.add("announcement", announce(client, name, since, stop));
+        together.finish().await
+    }
+
+    fn node_ip(&self) -> Result<IpAddr> {
+        if let Some(ip) = self.node.node_ip {
+            return Ok(ip);
+        }
+        let authority = self.server.strip_prefix("https://").unwrap_or(&self.server).trim_end_matches('/');
+        let with_port = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:443") };
+        let server = with_port.to_socket_addrs().with_context(|| format!("cannot resolve {authority}"))?.next();
+        let server = server.with_context(|| format!("{authority} has no address"))?;
+        source_address(server).with_context(|| format!("no route to {server}"))
+    }
+}
+
+/// The proxy and the routes to other nodes, under the proxy's identity.
+async fn network(
+    joining: Joining,
+    cluster: Cluster,
+    name: String,
+    node: Client,
+    stop: CancellationToken,
+) -> Result<()> {
+    let proxy = match joining.proxy(&node, &stop).await {
+        Err(_) if stop.is_cancelled() => return Ok(()),
+        other => other?,
+    };
+    let client = proxy.client.clone();
+    let mut together = Together::new(stop.clone());
+    let config = proxy::config(&cluster, &name)?;
+    together.add("proxy", proxy::serve(config, name, client, stop.clone()));
+    together.add("renewal of the proxy's certificate", proxy.keep_renewed(joining, stop));
+    together.finish().await
+}
+
+/// Says READY=1 once the API says that our node is Ready, and that since we started: an old condition may still stand.
+async fn announce(client: Client, name: String, since: Timestamp, stop: CancellationToken) -> Result<()> {
+    {
+        let nodes = Cache::<NodeObject>::builder(&client).fields(&format!("metadata.name={name}")).start();
+        let mut changes = nodes.subscribe();
+        while !nodes.list().iter().any(|n| is_ready_since(n, since)) {
+            tokio::select! { () = stop.cancelled() => return Ok(()), _ = changes.next() => {} }
+        }
+    }
+    tracing::info!(node = name, "Ready");
+    notify::send("READY=1");
+    stop.cancelled().await;
+    Ok(())
+}
+
+fn is_ready_since(node: &NodeObject, since: Timestamp) -> bool {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|c| {
+        // Times of the API are whole seconds.
+        let told = c.last_heartbeat_time.as_ref().is_some_and(|t| t.0.as_second() >= since.as_second());
+        c.type_ == "Ready" && c.status == "True" && told
+    })
+}
