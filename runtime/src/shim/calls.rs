@@ -247,6 +247,10 @@ impl Server {
                 let _the_root_always_takes_us = crate::cgroup::put(&top.mountpoint.join("tasks"), b"0");
             }
         }
+        if let Some(init) = self.small_init.take() {
+            let _already_dead = pintle_sys::pidfd::send_signal(&init, libc::SIGKILL);
+            let _reaped_elsewhere = pintle_sys::pidfd::wait(&init);
+        }
         self.pod.kill_all().and_then(|()| self.pod.remove()).map_err(|error| failure(&error))?;
         self.remove_files();
         self.done = true;

@@ -4,7 +4,7 @@
 //! each poll: there is no registration that could go stale.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Instant;
 
@@ -26,6 +26,8 @@ use crate::error::{Doing as _, Result};
 
 /// Chunks read from one output before others have their turn.
 const TURNS: usize = 8;
+/// After so long without events memory is given back, once, in milliseconds.
+const QUIET_MS: u16 = 500;
 /// Chunks read from an output whose container has ended: all that a pipe can hold, many times over.
 const LAST_TURNS: usize = 1024;
 
@@ -55,11 +57,21 @@ pub struct Server {
     pub(super) execs: BTreeMap<u64, Exec>,
     next_serial: u64,
     pub(super) done: bool,
+    /// Something happened since memory was last given back.
+    busy: bool,
+    /// Holds a shared pid namespace open.
+    pub(super) small_init: Option<OwnedFd>,
 }
 
 impl Server {
     /// Ready to run. From here on the death of children is read from a descriptor.
-    pub fn new(env: Env, config: ShimConfig, pod: Cgroups, listener: UnixListener) -> Result<Server> {
+    pub fn new(
+        env: Env,
+        config: ShimConfig,
+        pod: Cgroups,
+        listener: UnixListener,
+        small_init: Option<OwnedFd>,
+    ) -> Result<Server> {
         let what = || "set up signals".to_owned();
         let mut wanted = SigSet::empty();
         wanted.add(Signal::SIGCHLD);
@@ -69,7 +81,20 @@ impl Server {
             pintle_sys::signal::ignore(signal).doing(what)?;
         }
         let (conns, containers, execs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Server { env, config, pod, listener, signals, conns, containers, execs, next_serial: 1, done: false })
+        Ok(Server {
+            env,
+            config,
+            pod,
+            listener,
+            signals,
+            conns,
+            containers,
+            execs,
+            next_serial: 1,
+            done: false,
+            busy: true,
+            small_init,
+        })
     }
 
     /// A number never given before.
@@ -82,6 +107,11 @@ impl Server {
     pub fn run(&mut self) -> i32 {
         while !self.done {
             match self.wait() {
+                // A quiet moment: what the last calls needed is not needed while waiting for the next.
+                Ok(ready) if ready.is_empty() && self.busy => {
+                    self.busy = false;
+                    pintle_sys::memory::release();
+                }
                 Ok(ready) => ready.into_iter().for_each(|(source, events)| self.serve(source, events)),
                 Err(Errno::EINTR) => {}
                 Err(errno) => {
@@ -107,7 +137,7 @@ impl Server {
 
     fn timeout(&self) -> PollTimeout {
         let Some(deadline) = self.execs.values().filter_map(|exec| exec.deadline).min() else {
-            return PollTimeout::NONE;
+            return if self.busy { PollTimeout::from(QUIET_MS) } else { PollTimeout::NONE };
         };
         let left = deadline.saturating_duration_since(Instant::now());
         // A millisecond more: waking just before the deadline would spin until it.
@@ -131,6 +161,7 @@ impl Server {
     }
 
     fn serve(&mut self, source: Source, events: PollFlags) {
+        self.busy |= !matches!(source, Source::Output(..));
         match source {
             Source::Listener => self.accept(),
             Source::Signals => self.reap(),

@@ -78,9 +78,9 @@ fn own_cgroup(env: &Env, pod: &Cgroups) -> Result<Option<OwnedFd>> {
 }
 
 fn serve(env: Env, config: ShimConfig, pod: Cgroups, mut tell: std::io::PipeWriter) -> i32 {
-    let begun = background(&config).and_then(|()| settle(&config)).and_then(|()| {
+    let begun = background(&config).and_then(|()| settle(&config)).and_then(|small_init| {
         let listener = listen(&config.dir.join("shim.sock"))?;
-        Server::new(env, config, pod, listener)
+        Server::new(env, config, pod, listener, small_init)
     });
     match begun {
         Ok(mut server) => {
@@ -108,8 +108,8 @@ fn background(config: &ShimConfig) -> Result<()> {
     cred::set_dumpable(false).doing(|| "become not dumpable".to_owned())
 }
 
-/// The pod's namespaces: every container inherits them from here.
-fn settle(config: &ShimConfig) -> Result<()> {
+/// The pod's namespaces: every container inherits them from here. Gives the small init of a shared pid namespace.
+fn settle(config: &ShimConfig) -> Result<Option<OwnedFd>> {
     if let Some(path) = &config.netns {
         let netns = File::open(path).doing(|| format!("open network namespace {}", path.display()))?;
         nix::sched::setns(netns, CloneFlags::CLONE_NEWNET)
@@ -125,7 +125,7 @@ fn settle(config: &ShimConfig) -> Result<()> {
     for (name, value) in &config.sysctls {
         sysctl(name, value)?;
     }
-    if config.share_pid { share_pid() } else { Ok(()) }
+    if config.share_pid { share_pid().map(Some) } else { Ok(None) }
 }
 
 fn sysctl(name: &str, value: &str) -> Result<()> {
@@ -137,13 +137,14 @@ fn sysctl(name: &str, value: &str) -> Result<()> {
 }
 
 /// One pid namespace for all: a small init holds it open and reaps, and our children are born in it from now on.
-fn share_pid() -> Result<()> {
+fn share_pid() -> Result<OwnedFd> {
     let proof = clone::SingleThreaded::assert().ok_or_else(|| Error::WrongState("more than one thread".to_owned()))?;
     let args = CloneArgs { flags: CloneFlags::CLONE_NEWPID.bits() as u64, cgroup: None };
     let what = || "make the pod's pid namespace".to_owned();
-    let (pid, _) = clone::clone3(proof, args, small_init).doing(what)?;
+    let (pid, init) = clone::clone3(proof, args, small_init).doing(what)?;
     let ns = File::open(format!("/proc/{pid}/ns/pid")).doing(what)?;
-    nix::sched::setns(ns, CloneFlags::CLONE_NEWPID).doing(what)
+    nix::sched::setns(ns, CloneFlags::CLONE_NEWPID).doing(what)?;
+    Ok(init)
 }
 
 fn small_init() -> std::convert::Infallible {

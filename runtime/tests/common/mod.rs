@@ -1,0 +1,157 @@
+//! A bundle, a runtime root and a cgroup of their own for one test, all gone at its end.
+#![allow(dead_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+pub fn require_root(what_for: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root() && Path::new("/bin/busybox").exists();
+    assert!(root || std::env::var_os("CI").is_none(), "CI needs root and /bin/busybox (busybox-static): {what_for}");
+    if !root {
+        eprintln!("SKIPPED: needs root and /bin/busybox (busybox-static): {what_for}");
+    }
+    root
+}
+
+pub struct Bundle {
+    dir: tempfile::TempDir,
+    pub cgroup: String,
+    pub config: Value,
+}
+
+const APPLETS: [&str; 19] = [
+    "sh", "ls", "cat", "sleep", "echo", "mount", "id", "ps", "hostname", "touch", "true", "tail", "dd", "stat",
+    "mkdir", "readlink", "stty", "tr", "head",
+];
+
+impl Bundle {
+    pub fn new(script: &str) -> Bundle {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(0), Some(0)).unwrap();
+        let root = dir.path().join("rootfs");
+        for sub in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
+            std::fs::create_dir_all(root.join(sub)).unwrap();
+        }
+        std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+        for applet in APPLETS {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        let name = dir.path().file_name().unwrap().to_string_lossy().replace('.', "");
+        let cgroup = format!("/pintle-test{name}");
+        let config = config(script, &format!("{cgroup}/c"));
+        Bundle { dir, cgroup, config }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn rootfs(&self) -> PathBuf {
+        self.path().join("rootfs")
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
+    pub fn write(&self) {
+        std::fs::write(self.path().join("config.json"), self.config.to_string()).unwrap();
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pintle-runc"));
+        command.arg("--root").arg(self.root()).args(args).stdin(Stdio::null());
+        command
+    }
+
+    pub fn runc(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs to the end; stdout, stderr, exit code.
+    pub fn run(&self) -> (String, String, i32) {
+        self.write();
+        let output = self.runc(&["run", "--bundle", &self.path().to_string_lossy(), "c"]);
+        texts(&output)
+    }
+
+    /// Creates with output going to a file, which a waiting init would otherwise keep open.
+    pub fn create(&self) -> i32 {
+        self.write();
+        let log = std::fs::File::create(self.path().join("out")).unwrap();
+        let bundle = self.path().to_string_lossy().into_owned();
+        let mut command = self.command(&["create", "--bundle", &bundle, "--pid-file", &format!("{bundle}/pid"), "c"]);
+        command.stdout(log.try_clone().unwrap()).stderr(log).status().unwrap().code().unwrap()
+    }
+
+    pub fn out(&self) -> String {
+        std::fs::read_to_string(self.path().join("out")).unwrap()
+    }
+
+    pub fn status(&self) -> String {
+        let output = self.runc(&["state", "c"]);
+        let state: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        state["status"].as_str().unwrap_or("none").to_owned()
+    }
+
+    pub fn cgroup_dirs(&self) -> Vec<PathBuf> {
+        let mounts = std::fs::read_dir("/sys/fs/cgroup").unwrap();
+        mounts.map(|m| m.unwrap().path().join(self.cgroup.trim_start_matches('/'))).filter(|p| p.exists()).collect()
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let _may_never_have_been = self.runc(&["delete", "--force", "c"]);
+        for dir in self.cgroup_dirs() {
+            let _a_failing_test_leaves_them =
+                std::fs::remove_dir(dir.join("pod")).and_then(|()| std::fs::remove_dir(&dir));
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
+}
+
+pub fn texts(output: &Output) -> (String, String, i32) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr), output.status.code().unwrap_or(-1))
+}
+
+pub fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+fn config(script: &str, cgroup: &str) -> Value {
+    let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_CHOWN"]);
+    json!({
+        "ociVersion": "1.2.0",
+        "process": {
+            "user": {"uid": 0, "gid": 0}, "args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"],
+            "capabilities": {"bounding": caps, "effective": caps, "permitted": caps}, "noNewPrivileges": true
+        },
+        "root": {"path": "rootfs"},
+        "hostname": "inside",
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}
+        ],
+        "linux": {
+            "cgroupsPath": cgroup,
+            "namespaces": [
+                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}
+            ],
+            "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware", "/no/such/path"],
+            "readonlyPaths": ["/proc/sys"]
+        }
+    })
+}
