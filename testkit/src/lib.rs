@@ -4,11 +4,13 @@
 //! Nothing here is used by the product. Unlike the product, it may call `ip`, `nft` and `nsenter`: a test that checks
 //! our rtnetlink code with our rtnetlink code would check nothing.
 
+mod cluster;
 mod leftovers;
 mod machine;
 mod namespaces;
 mod programs;
 
+pub use cluster::{BUSYBOX_IMAGE, Cluster, build_busybox, feed};
 pub use leftovers::Scope;
 pub use machine::{Machine, link};
 pub use namespaces::{MountNs, Netns};

@@ -7,12 +7,12 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit lies in the repository").to_owned()
 }
 
-/// The real kubectl of a version (`1.37`, `1.33`), installed by `cargo xtask tools`.
+/// The real kubectl of a version (`v1.37`, `v1.33`), installed by `cargo xtask tools`.
 ///
 /// # Panics
 /// When it is not installed, saying how to.
 pub fn kubectl(version: &str) -> PathBuf {
-    let path = repository().join(format!(".cache/kubectl/v{version}/kubectl"));
+    let path = repository().join(format!(".cache/kubectl/{version}/kubectl"));
     assert!(path.is_file(), "{} is missing: run `cargo xtask tools`", path.display());
     path
 }

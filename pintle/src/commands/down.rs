@@ -79,8 +79,10 @@ pub fn undo(settings: &Settings) -> Result<Option<lock::Lock>> {
         stop_part(settings, name)?;
     }
     remove_made(settings)?;
+    remove_cgroup_root(&settings.args.node.cgroup_root)?;
     remove_dir(&settings.args.dirs.run_dir)?;
     remove_dir(&super::up::log_dir(&settings.args.dirs.state_dir))?;
+    remove_if_empty(&settings.args.node.pod_logs_dir)?;
     Ok(lock)
 }
 
@@ -130,6 +132,38 @@ fn remove_made(settings: &Settings) -> Result<()> {
             None => super::proxy::cleanup().await,
         }
     })
+}
+
+/// Removes the cgroup that holds kubepods, in every hierarchy, if it is ours alone; the root is nobody's to remove.
+fn remove_cgroup_root(name: &str) -> Result<()> {
+    let name = name.trim_matches('/');
+    if name.is_empty() {
+        return Ok(());
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
+    for line in mounts.lines().filter(|l| l.contains(" - cgroup")) {
+        let Some(hierarchy) = line.split(' ').nth(4) else { continue };
+        let path = Path::new(hierarchy).join(name);
+        match fs::remove_dir(&path) {
+            Ok(()) => {}
+            // Somebody else's cgroups are in it.
+            Err(e)
+                if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ResourceBusy | ErrorKind::DirectoryNotEmpty) => {
+            }
+            Err(e) => return Err(e).with_context(|| format!("cannot remove the cgroup {}", path.display())),
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory that others may use too, if nothing of theirs is in it.
+fn remove_if_empty(path: &Path) -> Result<()> {
+    match fs::remove_dir(path) {
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy) => {
+            Err(e).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes a directory tree; one that is not there is no error. Refuses to cross into a mount: what is mounted there
