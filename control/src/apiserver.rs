@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use pintle_control_plan::authz::User;
 use pintle_store::{DiskStore, Store};
 use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -133,16 +134,38 @@ impl Handle {
 pub async fn start(config: ApiServerConfig, cancel: CancellationToken) -> Result<Handle, ApiServerError> {
     // Ports first: a second server must fail before it touches anything of the first.
     let listeners = listen::bind(&config.listen).await?;
-    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let store = Arc::new(DiskStore::open(&config.state_dir.join("server").join("db"))?);
+    serve_over(store, listeners, config, cancel).await
+}
+
+/// [`start`] over another store, e.g. one in memory.
+///
+/// # Errors
+/// [`ApiServerError`].
+pub async fn start_over(
+    store: Arc<dyn Store>,
+    config: ApiServerConfig,
+    cancel: CancellationToken,
+) -> Result<Handle, ApiServerError> {
+    let listeners = listen::bind(&config.listen).await?;
+    serve_over(store, listeners, config, cancel).await
+}
+
+async fn serve_over(
+    store: Arc<dyn Store>,
+    listeners: Vec<TcpListener>,
+    config: ApiServerConfig,
+    cancel: CancellationToken,
+) -> Result<Handle, ApiServerError> {
+    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let pki_config = pki_config(&config, &addresses);
     let now_s = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
     let keys = pki::ensure(&pki_config, now_s)?;
-    let join_token =
-        pki::ensure_join_token(&pki_config, &keys.authority, |bytes| rand::Rng::fill(&mut rand::rng(), bytes))?;
+    let random = |bytes: &mut [u8]| rand::Rng::fill(&mut rand::rng(), bytes);
+    let join_token = pki::ensure_join_token(&pki_config, &keys.authority, random)?;
     let tls = listen::tls(&keys)?;
     let ca_pem = keys.authority.certificate_pem().to_owned();
-    let api = Arc::new(api(store, keys, cancel.clone()));
+    let api = Arc::new(api(store, keys, cancel));
     bootstrap::ensure(&api, &config, &join_token).await?;
     let tasks = TaskTracker::new();
     for listener in listeners {

@@ -115,6 +115,14 @@ impl Cgroups {
         }
         Ok(())
     }
+
+    /// Removes a path in which nothing is left; one that is in use, or the root, stays.
+    pub(crate) fn prune(&self, path: &str) {
+        for dir in self.dirs(path).filter(|_| !path.trim_matches('/').is_empty()) {
+            // Busy or gone: in both cases there is nothing to do.
+            let _ = fs::remove_dir(&dir);
+        }
+    }
 }
 
 fn pass_controllers_down(dir: &Path) {

@@ -7,7 +7,7 @@ use crate::cgroup::Cgroups;
 use crate::config::Dirs;
 use crate::error::{FileError, KubeletError, PodError, chain};
 use crate::worker::blocking;
-use crate::{disk, images::Images};
+use crate::{disk, images::Images, shim};
 
 /// Removes every pod of the node with all it left. Works after a crash or a reboot, and when there is nothing.
 ///
@@ -32,8 +32,15 @@ pub async fn cleanup(dirs: &Dirs) -> Result<(), KubeletError> {
 }
 
 fn kill_and_unmount(dirs: &Dirs) -> Result<(), FileError> {
+    for pod in disk::names(&dirs.run.join("pods"))? {
+        shim::kill(&dirs.pod_run(&pod));
+    }
     // Supervisors and containers first: nothing can be unmounted for good while they hold it.
-    let killed = Cgroups::detect().and_then(|cgroups| cgroups.remove(&dirs.kubepods()));
+    let killed = Cgroups::detect().and_then(|cgroups| {
+        cgroups.remove(&dirs.kubepods())?;
+        cgroups.prune(&dirs.cgroup_root);
+        Ok(())
+    });
     if dirs.images().exists() {
         // A store that does not open holds no mount that the sweep below would not find.
         let unmounted = pintle_rootfs::Store::open(&dirs.images())

@@ -95,6 +95,19 @@ pub(crate) fn spawn(runtime: &Path, dir: &Path) -> Result<(), ShimError> {
     Err(ShimError::NotReady { said: format!("{status}: {}{last}", said.trim()) })
 }
 
+/// Kills the supervisor that listens in a directory; none is fine. On cgroup v1 it is in no limit's cgroup, so that
+/// killing the pod's cgroups may miss it. Blocking.
+pub(crate) fn kill(dir: &Path) {
+    let Ok(stream) = std::os::unix::net::UnixStream::connect(dir.join("shim.sock")) else { return };
+    if let Ok(peer) = pintle_sys::scm::peer(&stream)
+        && peer.uid() == 0
+        && peer.pid() > 1
+    {
+        // It may be ending at this very moment, which is as good.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(peer.pid()), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
 impl Shim {
     /// Connects and checks who answers. Events go to `on_event` until the connection ends.
     pub(crate) async fn connect(dir: &Path, on_event: OnEvent) -> Result<Shim, ShimError> {

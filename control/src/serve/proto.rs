@@ -1,12 +1,16 @@
 //! Request bodies in Kubernetes' protobuf envelope, turned into JSON by tables of field numbers.
 //!
-//! Owns: the envelope (`k8s\0` and runtime.Unknown), the wire format, and the few messages that real clients send in
-//! protobuf without being able to fall back to JSON: reviews, evictions, deletions, token requests. Does not own:
-//! anything about answers, which are JSON. Field numbers: generated.proto of k8s.io/api and k8s.io/apimachinery.
+//! Owns: the envelope (`k8s\0` and runtime.Unknown), the wire format, and the messages of what is asked and not stored
+//! (reviews, evictions, deletions, token requests); those of the kinds are in `messages`. Clients of Go's typed kind send
+//! protobuf without being able to fall back to JSON. Does not own: answers, which are JSON, and which every client
+//! takes. Field numbers: generated.proto of k8s.io/api and k8s.io/apimachinery.
 
-use std::fmt::Write as _;
+mod messages;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use jiff::Timestamp;
 use pintle_api::status;
 use serde_json::{Map, Value, json};
 
@@ -18,13 +22,28 @@ const MAGIC: &[u8] = b"k8s\0";
 #[derive(Clone, Copy)]
 enum Type {
     Text,
+    Bytes,
     Bool,
     Int,
     /// metav1.Time: seconds and nanoseconds.
     Time,
+    /// metav1.MicroTime: the same, shown with microseconds.
+    MicroTime,
+    /// A message of one text.
+    Quantity,
+    /// Which of the two, the number, the text.
+    IntOrString,
+    /// A message of bytes that are JSON themselves.
+    Json,
     Message(&'static [Field]),
+    /// A message whose fields are its parent's in JSON.
+    Inline(&'static [Field]),
     /// Entries of key 1 and value 2, both text.
     TextMap,
+    /// Entries of text key 1 and bytes at 2.
+    BytesMap,
+    /// Entries of text key 1 and a Quantity at 2.
+    QuantityMap,
     /// Entries of text key 1 and a message at 2 that holds repeated text at 1 (`ExtraValue`).
     TextListMap,
 }
@@ -36,6 +55,8 @@ struct Field(u32, &'static str, Type, Repeat);
 enum Repeat {
     No,
     Yes,
+    /// Once, and a zero is as good as absent.
+    Zero,
 }
 use Repeat::{No, Yes};
 
@@ -152,7 +173,7 @@ const BINDING: &[Field] = &[
 ];
 
 /// Messages by kind; DeleteOptions come under any group.
-fn message(kind: &str) -> Option<&'static [Field]> {
+fn message(api_version: &str, kind: &str) -> Option<&'static [Field]> {
     Some(match kind {
         "DeleteOptions" => DELETE_OPTIONS,
         "Eviction" => EVICTION,
@@ -164,7 +185,7 @@ fn message(kind: &str) -> Option<&'static [Field]> {
         "TokenRequest" => &TOKEN_REQUEST,
         "Scale" => &SCALE,
         "Binding" => BINDING,
-        _ => return None,
+        _ => return messages::of(api_version, kind),
     })
 }
 
@@ -179,6 +200,8 @@ enum WireError {
     Mismatch,
     #[error("text is not UTF-8")]
     Text,
+    #[error("a field that holds JSON holds something else")]
+    Json,
 }
 
 /// A body in the envelope, as JSON.
@@ -198,7 +221,7 @@ pub fn to_json(body: &[u8]) -> Result<Bytes, Failure> {
             _ => {}
         }
     }
-    let Some(fields) = message(&kind) else {
+    let Some(fields) = message(&api_version, &kind) else {
         let mut status = status::unsupported_media_type(&["application/json", "application/yaml"]);
         let shown = if kind.is_empty() { "objects without a kind" } else { &kind };
         status.message = Some(format!("{shown} cannot be sent as protobuf to this server; send application/json"));
@@ -228,28 +251,38 @@ fn decode(fields: &[Field], bytes: &[u8]) -> Result<Map<String, Value>, WireErro
         let (number, wire) = found?;
         // Fields of newer clients are skipped, as JSON's unknown fields are.
         let Some(Field(_, name, kind, repeat)) = fields.iter().find(|field| field.0 == number) else { continue };
-        match kind {
-            Type::TextMap | Type::TextListMap => {
+        match *kind {
+            Type::TextMap | Type::TextListMap | Type::BytesMap | Type::QuantityMap => {
                 let (key, value) = map_entry(*kind, wire)?;
                 if let Value::Object(map) = object.entry(*name).or_insert_with(|| json!({})) {
                     map.insert(key, value);
                 }
             }
-            kind => {
-                let value = value(*kind, wire)?;
-                if *repeat == Yes {
-                    if let Value::Array(list) = object.entry(*name).or_insert_with(|| json!([])) {
-                        list.push(value);
-                    }
-                } else if !value.is_null() {
-                    object.insert((*name).to_owned(), value);
-                }
+            Type::Inline(fields) => {
+                let Wire::Bytes(bytes) = wire else { return Err(WireError::Mismatch) };
+                object.extend(decode(fields, bytes)?);
             }
+            kind => add(&mut object, name, value(kind, wire)?, *repeat),
         }
     }
     // Go writes empty strings where JSON has no field; what is empty here is absent there.
     object.retain(|_, value| value.as_str() != Some(""));
     Ok(object)
+}
+
+fn add(object: &mut Map<String, Value>, name: &str, value: Value, repeat: Repeat) {
+    match repeat {
+        Repeat::Yes => {
+            if let Value::Array(list) = object.entry(name).or_insert_with(|| json!([])) {
+                list.push(value);
+            }
+        }
+        Repeat::Zero if value == json!(0) || value == json!(false) => {}
+        Repeat::Zero | Repeat::No if value.is_null() => {}
+        Repeat::Zero | Repeat::No => {
+            object.insert(name.to_owned(), value);
+        }
+    }
 }
 
 fn value(kind: Type, wire: Wire<'_>) -> Result<Value, WireError> {
@@ -258,7 +291,12 @@ fn value(kind: Type, wire: Wire<'_>) -> Result<Value, WireError> {
         (Type::Bool, Wire::Number(number)) => json!(number != 0),
         // Negative numbers are sent as their two's complement in 64 bits.
         (Type::Int, Wire::Number(number)) => json!(number.cast_signed()),
-        (Type::Time, Wire::Bytes(bytes)) => time(bytes)?,
+        (Type::Bytes, Wire::Bytes(bytes)) => json!(STANDARD.encode(bytes)),
+        (Type::Time, Wire::Bytes(bytes)) => time(bytes, pintle_api::time::rfc3339)?,
+        (Type::MicroTime, Wire::Bytes(bytes)) => time(bytes, pintle_api::time::rfc3339_micro)?,
+        (Type::Quantity, Wire::Bytes(bytes)) => json!(text(first(bytes)?)?),
+        (Type::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes)?,
+        (Type::Json, Wire::Bytes(bytes)) => serde_json::from_slice(first(bytes)?).map_err(|_| WireError::Json)?,
         (Type::Message(fields), Wire::Bytes(bytes)) => Value::Object(decode(fields, bytes)?),
         _ => return Err(WireError::Mismatch),
     })
@@ -277,28 +315,51 @@ fn map_entry(kind: Type, wire: Wire<'_>) -> Result<(String, Value), WireError> {
                 });
                 value = items.collect::<Result<Vec<_>, _>>()?.into();
             }
-            ((2, Wire::Bytes(bytes)), _) => value = Value::String(text(bytes)?),
+            ((2, Wire::Bytes(bytes)), Type::BytesMap) => value = STANDARD.encode(bytes).into(),
+            ((2, Wire::Bytes(bytes)), Type::QuantityMap) => value = text(first(bytes)?)?.into(),
+            ((2, Wire::Bytes(bytes)), _) => value = text(bytes)?.into(),
             _ => {}
         }
     }
     Ok((key, value))
 }
 
-/// An all-zero time is Go's "no time".
-fn time(bytes: &[u8]) -> Result<Value, WireError> {
-    let mut seconds = 0;
+/// The bytes of a message's first field; none if it has none.
+fn first(bytes: &[u8]) -> Result<&[u8], WireError> {
+    let mut found = &[][..];
     for field in Fields(bytes) {
-        if let (1, Wire::Number(number)) = field? {
-            seconds = number.cast_signed();
+        if let (1, Wire::Bytes(bytes)) = field? {
+            found = bytes;
         }
     }
-    let time = jiff::Timestamp::from_second(seconds).ok().filter(|_| seconds != 0);
-    Ok(time.map_or(Value::Null, |time| {
-        let mut out = String::new();
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{time}");
-        Value::String(out)
-    }))
+    Ok(found)
+}
+
+fn int_or_string(bytes: &[u8]) -> Result<Value, WireError> {
+    let (mut is_text, mut number, mut word) = (false, 0, String::new());
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Number(kind)) => is_text = kind == 1,
+            (2, Wire::Number(found)) => number = found.cast_signed(),
+            (3, Wire::Bytes(bytes)) => word = text(bytes)?,
+            _ => {}
+        }
+    }
+    Ok(if is_text { json!(word) } else { json!(number) })
+}
+
+/// An all-zero time is Go's "no time".
+fn time(bytes: &[u8], show: fn(Timestamp) -> String) -> Result<Value, WireError> {
+    let (mut seconds, mut nanoseconds) = (0, 0);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Number(number)) => seconds = number.cast_signed(),
+            (2, Wire::Number(number)) => nanoseconds = i32::try_from(number.cast_signed()).unwrap_or(0),
+            _ => {}
+        }
+    }
+    let time = Timestamp::new(seconds, nanoseconds).ok().filter(|_| seconds != 0);
+    Ok(time.map_or(Value::Null, |time| show(time).into()))
 }
 
 fn text(bytes: &[u8]) -> Result<String, WireError> {
@@ -410,16 +471,34 @@ mod tests {
     }
 
     #[test]
+    fn kinds_read_as_their_json() {
+        let meta = bytes(1, &bytes(1, b"s"));
+        let data = bytes(2, &[bytes(1, b"k"), bytes(2, &[0, 1])].concat());
+        let limits = bytes(1, &[bytes(1, b"cpu"), bytes(2, &bytes(1, b"500m"))].concat());
+        let probe = [bytes(1, &bytes(2, &bytes(2, &[0x08, 0x00, 0x10, 0x50]))), vec![0x18, 0x00]].concat();
+        let container = [bytes(1, b"a"), bytes(8, &limits), bytes(10, &probe)].concat();
+        let spec = [bytes(2, &container), vec![0x20, 0x00], vec![0x58, 0x00]].concat();
+        let shown = [
+            json(&envelope("v1", "Secret", &[meta.clone(), data].concat())),
+            json(&envelope("v1", "Pod", &[meta, bytes(2, &spec)].concat())),
+        ];
+        insta::assert_snapshot!(shown.join("\n"), @r#"
+        {"apiVersion":"v1","data":{"k":"AAE="},"kind":"Secret","metadata":{"name":"s"}}
+        {"apiVersion":"v1","kind":"Pod","metadata":{"name":"s"},"spec":{"containers":[{"livenessProbe":{"httpGet":{"port":80}},"name":"a","resources":{"limits":{"cpu":"500m"}}}],"terminationGracePeriodSeconds":0}}
+        "#);
+    }
+
+    #[test]
     fn what_cannot_be_read_is_refused_with_a_reason() {
         let shown = [
             json(b"{}"),
-            json(&envelope("apps/v1", "Deployment", b"")),
+            json(&envelope("example.com/v1", "Thing", b"")),
             json(&envelope("v1", "DeleteOptions", &[0x0a, 0x7f])),
             json(&envelope("v1", "DeleteOptions", &bytes(1, b"x"))),
         ];
         insta::assert_snapshot!(shown.join("\n"), @"
         400 the protobuf body does not begin with the Kubernetes envelope
-        415 Deployment cannot be sent as protobuf to this server; send application/json
+        415 Thing cannot be sent as protobuf to this server; send application/json
         400 cannot decode the protobuf body: the message ends in the middle of a field
         400 cannot decode the protobuf body: a field is of another type than its number says
         ");

@@ -135,7 +135,7 @@ impl Story {
     }
 
     fn resolve(&mut self, container: &str) {
-        let (now, missing) = (self.now, self.missing.iter().any(|m| *m == container));
+        let (now, missing) = (self.now, self.missing.contains(&container));
         let obs = self.obs(container);
         if missing {
             let backoff = obs.image_failure.as_ref().map(|f| f.backoff).unwrap_or_default().raised(now);

@@ -15,9 +15,10 @@ use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::{Body, text};
 
@@ -145,8 +146,9 @@ pub(super) async fn send(sink: &mut Sink, channel: u8, bytes: &[u8]) -> bool {
 /// Sends the final Status and closes.
 pub(super) async fn finish(sink: &mut Sink, status: &Value) {
     send(sink, ERROR, status.to_string().as_bytes()).await;
-    // The client may have left already.
-    let _ = sink.send(Message::Close(None)).await;
+    // Clients take a close without a code for a broken connection. This one may have left already.
+    let close = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    let _ = sink.send(Message::Close(Some(close))).await;
     let _ = sink.close().await;
 }
 

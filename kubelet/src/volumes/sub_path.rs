@@ -17,14 +17,19 @@ use crate::error::{At as _, FileError};
 pub(crate) fn resolve(volume: &Path, path: &str, place: &Path) -> Result<PathBuf, FileError> {
     let whole = volume.join(path);
     let flags = nix::libc::O_PATH | nix::libc::O_CLOEXEC;
-    let mut at = OwnedFd::from(std::fs::File::open(volume).at("open", volume)?);
+    let root = OwnedFd::from(std::fs::File::open(volume).at("open", volume)?);
+    let mut at = pintle_sys::fd::duplicate(&root).at("duplicate", volume)?;
+    let mut walked = String::new();
     for part in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
         let name = CString::new(part).map_err(std::io::Error::from).at("name", &whole)?;
-        at = match pintle_sys::open::beneath(at.as_fd(), &name, flags) {
+        walked = if walked.is_empty() { part.to_owned() } else { format!("{walked}/{part}") };
+        let so_far = CString::new(walked.as_str()).map_err(std::io::Error::from).at("name", &whole)?;
+        // Always from the volume's root, so that links (`..data` is one) lead somewhere inside it.
+        at = match pintle_sys::open::in_root(root.as_fd(), &so_far, flags) {
             Ok(next) => next,
             Err(nix::Error::ENOENT) => {
                 mkdirat(at.as_fd(), name.as_c_str(), Mode::from_bits_truncate(0o755)).at("make directory", &whole)?;
-                pintle_sys::open::beneath(at.as_fd(), &name, flags).at("open", &whole)?
+                pintle_sys::open::in_root(root.as_fd(), &so_far, flags).at("open", &whole)?
             }
             Err(e) => return Err(e).at("open beneath its volume", &whole),
         };

@@ -77,9 +77,19 @@ async fn exchange(
         }
     }
     let message = builder.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
-    tokio::select! {
-        answer = sender.send_request(message) => answer.map(|a| a.status().as_u16()).map_err(|e| e.to_string()),
-        ended = connection => Err(ended.err().map_or_else(|| "the connection was closed".to_owned(), |e| e.to_string())),
+    let send = sender.send_request(message);
+    tokio::pin!(send, connection);
+    let mut open = true;
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut send => return answer.map(|a| a.status().as_u16()).map_err(|e| e.to_string()),
+            // A server may close after its answer: the answer is there all the same.
+            ended = &mut connection, if open => {
+                open = false;
+                ended.map_err(|e| e.to_string())?;
+            }
+        }
     }
 }
 

@@ -130,6 +130,7 @@ pub(crate) struct Worker {
     is_static: bool,
     mirror: Option<Arc<Pod>>,
     gone: bool,
+    born: Timestamp,
     seen: Observed,
     shim: Option<Shim>,
     images: HashMap<String, Arc<ResolvedImage>>,
@@ -164,6 +165,7 @@ impl Worker {
             is_static,
             mirror: None,
             gone: false,
+            born: Timestamp::now(),
             seen: Observed { rejected: rejection, ..Observed::default() },
             shim: None,
             images: HashMap::new(),
@@ -231,8 +233,8 @@ impl Worker {
         }
         self.refresh(now);
         self.save(now);
-        self.report(now);
-        [plan.wake_at, self.refresh_at].into_iter().flatten().min()
+        let report_at = self.report(now);
+        [plan.wake_at, self.refresh_at, report_at].into_iter().flatten().min()
     }
 
     fn run_dir(&self) -> PathBuf {

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use pintle_client::Patch;
 use pintle_kubelet_plan::containers::{name, namespace, uid};
-use pintle_kubelet_plan::observed::AttemptState;
+use pintle_kubelet_plan::observed::{AttemptState, ContainerObs, Stage};
 use pintle_kubelet_plan::status::pod_status;
 use serde_json::{Map, Value, json};
 
 use super::{ContainerView, Message, PodView, Worker};
 use crate::error::chain;
+
+/// A pod that is being made tells nothing for this long: the news that it runs would have to wait for the answer.
+const QUIET_MS: i64 = 200;
 
 /// What was told last.
 #[derive(Default)]
@@ -30,18 +33,22 @@ impl Reporter {
 }
 
 impl Worker {
-    /// Computes the status, shows it to the kubelet's API and writes it if it is news.
-    pub(super) fn report(&mut self, now: Timestamp) {
+    /// Computes the status, shows it to the kubelet's API and writes it if it is news. Returns when to come back.
+    pub(super) fn report(&mut self, now: Timestamp) -> Option<Timestamp> {
         let target = if self.is_static { self.mirror.clone() } else { Some(self.pod.clone()) };
         let shown = target.as_ref().unwrap_or(&self.pod).status.clone().unwrap_or_default();
         let previous = self.reporter.told.clone().map_or(shown.clone(), |told| with_foreign(told, &shown));
         let facts = self.ctx.facts_of(&self.pod, &self.ips());
         let status = pod_status(&self.pod, &self.seen, &previous, &facts, now);
         self.show(&status);
-        let Some(target) = target.filter(|_| !self.gone) else { return };
+        let target = target.filter(|_| !self.gone)?;
         let known = self.reporter.told.as_ref().unwrap_or(&shown);
         if self.reporter.busy || *known == status {
-            return;
+            return None;
+        }
+        let quiet_until = self.born + SignedDuration::from_millis(QUIET_MS);
+        if now < quiet_until && self.just_setting_up() {
+            return Some(quiet_until);
         }
         let patch = patch_of(&target, known, &status);
         self.reporter.busy = true;
@@ -55,6 +62,17 @@ impl Worker {
             let written = ctx.client.patch_sub::<Pod>(namespace, name, "status", &Patch::Merge(patch)).await;
             Message::StatusWritten(written.map(Box::new))
         });
+        None
+    }
+
+    /// Whether all there is to tell is that the pod is being made, without any trouble.
+    fn just_setting_up(&self) -> bool {
+        let calm =
+            |obs: &ContainerObs| obs.attempt.is_none() && obs.start_failure.is_none() && obs.image_failure.is_none();
+        let failed =
+            matches!(self.seen.sandbox, Stage::Failed { .. }) || matches!(self.seen.volumes, Stage::Failed { .. });
+        let live = self.seen.rejected.is_none() && self.seen.terminating_since.is_none();
+        live && !failed && self.seen.containers.values().all(calm)
     }
 
     pub(super) fn status_written(&mut self, result: Result<Box<Pod>, pintle_client::Error>) {
@@ -75,7 +93,7 @@ impl Worker {
     }
 
     fn show(&self, status: &PodStatus) {
-        let view = |obs: &pintle_kubelet_plan::observed::ContainerObs| {
+        let view = |obs: &ContainerObs| {
             obs.attempt.as_ref().map(|attempt| ContainerView {
                 id: attempt.id.clone(),
                 attempt: attempt.number,

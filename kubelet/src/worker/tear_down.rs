@@ -10,7 +10,7 @@ use pintle_shim::{Call, Reply};
 use super::blocking;
 use crate::context::Context;
 use crate::error::{PodError, chain};
-use crate::shim::Shim;
+use crate::shim::{self, Shim};
 use crate::{disk, volumes};
 
 /// How long a supervisor may take to end itself.
@@ -24,14 +24,19 @@ pub(crate) async fn run(ctx: Arc<Context>, pod_uid: String, shim: Option<Shim>) 
         // After a crash there may be one that nobody is connected to.
         None => Shim::connect(&dir, Box::new(|_| ())).await.ok(),
     };
+    let mut stuck = true;
     if let Some(shim) = shim {
         let ended = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS_MAX), Box::pin(shut_down(&shim))).await;
-        if !matches!(ended, Ok(Ok(()))) {
+        stuck = !matches!(ended, Ok(Ok(())));
+        if stuck {
             tracing::warn!(pod = pod_uid, "a pod's supervisor did not end by itself; its cgroup is killed");
         }
     }
     let (context, uid, at) = (ctx.clone(), pod_uid.clone(), dir);
     blocking(move || -> Result<(), PodError> {
+        if stuck {
+            shim::kill(&at);
+        }
         for class in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
             let cgroup = pod_cgroup(&context.config.dirs.cgroup_root, class, &uid);
             clear_containers(&context, &at, &cgroup)?;

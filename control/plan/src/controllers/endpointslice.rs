@@ -59,6 +59,9 @@ impl Controller for EndpointSlices {
         }
         // One empty slice says that the Service is known and has nothing; slices of unused groups go.
         let keep = placeholder(service, &groups);
+        if let Some(group) = &keep {
+            groups.entry(group.clone()).or_default();
+        }
         for (group, endpoints) in groups {
             let slices = existing.iter().copied().filter(|s| Group::of(s) == group).collect();
             fill(service, &group, endpoints, slices, keep.as_ref() == Some(&group), &mut plan);

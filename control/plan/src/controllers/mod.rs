@@ -23,6 +23,8 @@ pub mod service_account;
 #[cfg(test)]
 pub(crate) mod sim;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod token_cleaner;
 pub mod ttl;
 mod words;

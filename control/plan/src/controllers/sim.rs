@@ -169,6 +169,15 @@ impl Sim {
         self.step_nth(0)
     }
 
+    /// At most so many keys: for plans that ask to be called again until something outside happens.
+    pub fn steps(&mut self, most: usize) {
+        for _ in 0..most {
+            if !self.step() {
+                return;
+            }
+        }
+    }
+
     /// The n-th marked key: tests of order choose at random.
     pub fn step_nth(&mut self, n: usize) -> bool {
         let count = self.marked.len();
@@ -266,12 +275,16 @@ impl Sim {
                 self.put(&key, *part, &object)?;
                 Ok(format!("patch {kind} {name} {}", shown(patch)))
             }
-            Action::Delete { kind, name, uid, propagation, .. } => {
+            Action::Delete { kind, name, uid, propagation, grace_s, .. } => {
                 let key = Key::new(*kind, name.clone());
                 if self.store.get(&key).is_some_and(|o| o["metadata"]["uid"] != json!(uid)) {
                     return Err(format!("delete {kind} {name}: uid differs"));
                 }
                 self.remove(&key, *propagation);
+                if let Some(mut held) = self.store.get(&key).cloned().filter(|_| *grace_s == Some(0)) {
+                    held["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+                    self.replace(&key, held);
+                }
                 Ok(format!("delete {kind} {name}"))
             }
             Action::DeleteAll { kind, namespace } => {

@@ -16,6 +16,8 @@ mod node_ports;
 mod resources;
 mod spread;
 mod taints;
+#[cfg(test)]
+mod tests;
 mod unschedulable;
 
 use std::collections::BTreeMap;

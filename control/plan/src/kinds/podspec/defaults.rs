@@ -5,6 +5,8 @@ use k8s_openapi::api::core::v1::{
     Probe, ResourceRequirements, Volume,
 };
 
+use pintle_api::quantity::Amount;
+
 /// Mode of files from Secrets, ConfigMaps, downward API and projections.
 const FILE_MODE: i32 = 0o644;
 /// Life of a projected service account token.
@@ -60,7 +62,18 @@ fn requests_from_limits(resources: &mut ResourceRequirements) {
     }
 }
 
+/// Amounts are kept in canonical form (`0.5` as `500m`). Unreadable ones stay for validation to refuse.
+fn canonical(resources: &mut ResourceRequirements) {
+    let maps = [&mut resources.requests, &mut resources.limits];
+    for quantity in maps.into_iter().flatten().flat_map(|map| map.values_mut()) {
+        if let Ok(amount) = Amount::of(quantity) {
+            *quantity = amount.to_quantity();
+        }
+    }
+}
+
 fn fill_container(container: &mut Container, host_network: bool) {
+    container.resources.iter_mut().for_each(canonical);
     fill_image(&mut container.image_pull_policy, container.image.as_deref());
     fill_termination(&mut container.termination_message_path, &mut container.termination_message_policy);
     fill_ports(container.ports.as_deref_mut().unwrap_or(&mut []), host_network);
@@ -189,6 +202,16 @@ fn fill_volume(volume: &mut Volume) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_become_canonical_and_nonsense_stays() {
+        let quantity = |text: &str| k8s_openapi::apimachinery::pkg::api::resource::Quantity(text.to_owned());
+        let limits = [("cpu", "0.5"), ("memory", "1024Mi"), ("x/y", "?")].map(|(k, v)| (k.to_owned(), quantity(v)));
+        let mut resources = ResourceRequirements { limits: Some(limits.into()), ..ResourceRequirements::default() };
+        canonical(&mut resources);
+        let shown: Vec<String> = resources.limits.into_iter().flatten().map(|(_, quantity)| quantity.0).collect();
+        assert_eq!(shown, ["500m", "1Gi", "?"]);
+    }
 
     #[test]
     fn only_images_without_tag_or_digest_are_latest() {
