@@ -57,7 +57,7 @@ fn info() -> Value {
 
 /// Clients as old as to need version 2 find no schemas in it, and go without.
 fn version_two(accept: &str, headers: &HeaderMap) -> super::answer::Answer {
-    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
     if accept.contains("proto-openapi.spec.v2") {
         // openapi.v2.Document{swagger: "2.0", info: {title: "Kubernetes", version: "v1"}}
         let info = b"\x12\x10\x0a\x0aKubernetes\x12\x02v1";
