@@ -88,12 +88,7 @@ impl Story {
         for name in names {
             let pod = name.trim_start_matches("pod/").to_owned();
             eventually("every pod answers on the virtual IP", Duration::from_secs(30), || {
-                let page = self
-                    .cluster
-                    .command("busybox")
-                    .args(["wget", "-q", "-T", "2", "-O", "-", "http://10.43.0.80/"])
-                    .output()
-                    .ok()?;
+                let page = self.cluster.command("curl").args(["-sS", "-m", "2", "http://10.43.0.80/"]).output().ok()?;
                 (String::from_utf8_lossy(&page.stdout).trim() == pod).then_some(())
             });
         }
