@@ -2,7 +2,7 @@
 
 use super::up::Settings;
 use crate::failure::{Code, Failure};
-use crate::flags::Dirs;
+use crate::flags::{Dirs, Node};
 use crate::lock::{self, Attempt};
 use crate::process::{self, Identity, Stopped};
 use anyhow::{Context as _, Result};
@@ -25,6 +25,11 @@ const PART_PATIENCE: Duration = Duration::from_secs(20);
 pub struct Arguments {
     #[command(flatten)]
     dirs: Dirs,
+    #[command(flatten)]
+    node: Node,
+    /// Clean the machine's own network: what `server` and `agent` made on a real node. Known by itself after `up`
+    #[arg(long)]
+    host_network: bool,
     /// Remove the state directory too: keys, all objects, images, volumes
     #[arg(long)]
     purge: bool,
@@ -52,7 +57,7 @@ impl Arguments {
         Ok(Code::Done)
     }
 
-    /// The settings of the `up` that is undone; without one, the defaults with our directories.
+    /// The settings of the `up` that is undone; without one, those given to `down`.
     fn settings(&self) -> Result<Settings> {
         let saved = Settings::load(&self.dirs.state_dir).unwrap_or_else(|error| {
             tracing::warn!(%error, "taking the defaults");
@@ -61,7 +66,10 @@ impl Arguments {
         let args = match saved {
             Some(args) => args,
             None => {
-                let words = ["pintle".to_owned(), "up".to_owned()].into_iter().chain(self.dirs.to_args());
+                let mut words = vec!["pintle".to_owned(), "up".to_owned()];
+                words.extend(self.dirs.to_args());
+                words.extend(self.node.to_args());
+                words.extend(self.host_network.then(|| "--host-network".to_owned()));
                 match crate::cli::Cli::try_parse_from(words)?.command {
                     crate::cli::Command::Up(args) => args,
                     _ => anyhow::bail!("the words of `pintle up` were read as something else"),
