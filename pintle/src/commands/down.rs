@@ -1,6 +1,6 @@
 //! `pintle down`: everything that `up` made goes, but for the state directory.
 
-use super::up::Settings;
+use super::up::{LinkLock, Settings};
 use crate::failure::{Code, Failure};
 use crate::flags::{Dirs, Node};
 use crate::lock::{self, Attempt};
@@ -136,7 +136,11 @@ fn remove_made(settings: &Settings) -> Result<()> {
         super::kubelet::cleanup(&settings.args.dirs, &settings.args.node).await?;
         match &settings.link {
             // A namespace takes its table, routes and links with it.
-            Some(link) => pintle_net::link::remove(link).await.context("cannot remove the node's link and namespace"),
+            Some(link) => {
+                // Our monitor is stopped: whoever holds the link now is another cluster.
+                let Some(_ours) = LinkLock::try_take(&link.host_name)? else { return Ok(()) };
+                pintle_net::link::remove(link).await.context("cannot remove the node's link and namespace")
+            }
             None => super::proxy::cleanup().await,
         }
     })

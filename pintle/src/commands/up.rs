@@ -1,6 +1,7 @@
 //! `pintle up`: the launcher, which starts the monitor and waits for a Ready node; and the monitor itself.
 
 mod launch;
+mod link_lock;
 mod monitor;
 mod settings;
 
@@ -8,6 +9,7 @@ use crate::failure::{Code, Failure};
 use crate::flags::{Api, Cluster, Dirs, Node};
 use anyhow::Result;
 use clap::Args;
+pub use link_lock::LinkLock;
 use serde::{Deserialize, Serialize};
 pub use settings::{Settings, lock_path, log_dir};
 

@@ -183,11 +183,19 @@ fn next_line(lines: &mut BufReader<std::fs::File>, limit: Instant) -> Result<Opt
     }
 }
 
+/// What the launcher says when the cluster does not get ready. `what` may be a whole rendered error of the monitor, whose
+/// own hint is then worth more than ours.
 fn did_not_start(settings: &Settings, server_ready: bool, what: &str) -> anyhow::Error {
     let log = settings.log_file(if server_ready { "agent.log" } else { "server.log" });
-    eprintln!("--- the end of {}", log.display());
-    eprintln!("{}\n---", tail(&log));
-    let hint = format!("the whole log: {}\n`pintle down` removes what was started", log.display());
+    // There is none yet when the monitor itself could not begin.
+    if log.exists() {
+        eprintln!("--- the end of {}\n{}\n---", log.display(), tail(&log));
+    }
+    let (what, hint) = match what.split_once("\n  hint: ") {
+        Some((what, hint)) => (what, hint.to_owned()),
+        None => (what, format!("the whole log: {}\n`pintle down` removes what was started", log.display())),
+    };
+    let what = what.replace("\n  cause: ", ": ");
     anyhow::Error::new(Failure::new(what, hint).code(Code::NotReady)).context("the cluster did not get ready")
 }
 

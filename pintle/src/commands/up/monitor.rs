@@ -1,7 +1,7 @@
 //! The monitor's edge: lock, namespace, children, reports.
 
 use super::settings::{Settings, lock_path, log_dir};
-use super::{Arguments, Code};
+use super::{Arguments, Code, LinkLock};
 use crate::failure::Failure;
 use crate::flags::{make_private_dir, own_address};
 use crate::lock::{self, Attempt, Lock};
@@ -45,6 +45,8 @@ fn stay(args: Arguments, report: &mut Report) -> Result<()> {
     std::fs::create_dir_all(&dirs.run_dir).with_context(|| format!("cannot make {}", dirs.run_dir.display()))?;
     let mut lock = take_lock(&settings)?;
     lock.sign(&Identity::own()?)?;
+    // Before anything is made or remembered: the link's repair would take it from the other cluster.
+    let _link = settings.link.as_ref().map(|l| LinkLock::take(&l.host_name)).transpose()?;
     settings.save()?;
     // Spawned children get SIGTERM when the *thread* that spawned them ends: one thread does it all.
     let runtime = tokio::runtime::Builder::new_current_thread()
