@@ -22,9 +22,6 @@ pub struct Arguments {
     /// Directory with `pintle` and `pintle-runc`.
     #[arg(long, default_value = "bin")]
     bin: PathBuf,
-    /// Description of the image the pods run, for `pintle image build`.
-    #[arg(long, default_value = "examples/busybox")]
-    image: PathBuf,
     /// Fresh clusters started for the time to a Ready node.
     #[arg(long, default_value_t = 5)]
     starts: u32,
@@ -38,9 +35,6 @@ pub struct Arguments {
     #[arg(long, default_value_t = 60)]
     idle_s: u64,
 }
-
-/// The name under which the image is imported.
-const IMAGE: &str = "pintle.example/bench:1";
 
 struct Site<'a> {
     arguments: &'a Arguments,
@@ -78,9 +72,10 @@ impl Site<'_> {
         self.pintle(&["down", "--run-dir", &run_dir], more)
     }
 
-    fn build_image(&self) -> Result<()> {
-        let image = self.arguments.image.display().to_string();
-        self.pintle(&["image", "build"], &["--tag", IMAGE, &image])
+    fn build_image(&self) {
+        let mut build = Command::new(self.arguments.bin.join("pintle"));
+        build.args(["image", "build", "--state-dir"]).arg(self.state_dir());
+        pintle_testkit::build_busybox(build);
     }
 }
 
@@ -98,7 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     row("`pintle up`, nothing there before, to a Ready node", &mut starts);
 
-    site.build_image()?;
+    site.build_image();
     site.up()?;
     let result = running(&site);
     // The cluster goes whatever came of the measurement; the measurement's error is the one to report.
@@ -119,7 +114,7 @@ fn running(site: &Site<'_>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = pintle_client::Client::from_kubeconfig(&kubeconfig)?;
-        let workload = Workload::new(&client, IMAGE).await?;
+        let workload = Workload::new(&client, pintle_testkit::BUSYBOX_IMAGE).await?;
 
         let mut waits = Vec::new();
         for run in 0..20 {
