@@ -17,7 +17,7 @@ UNITS     := pintle.service pintle-server.service pintle-agent.service
 NEEDS := gcc:gcc make:make python3:python3 pip3:python3-pip ip:iproute2 nft:nftables busybox:busybox-static \
          unshare:util-linux curl:curl
 
-.PHONY: help all deps tools build up down install uninstall test check bench clean
+.PHONY: help all deps tools build up down install uninstall test check bench-cluster clean
 .DEFAULT_GOAL := build
 
 help:
@@ -86,6 +86,12 @@ uninstall:
 
 test: deps .cache/tools/bin/cargo-nextest build
 	cargo xtask test
+
+# What a cluster costs, in fresh namespaces; prints the rows of docs/benchmarks.md. Takes about four minutes.
+bench-cluster: build
+	cargo build --locked --package pintle-bench
+	unshare --net --mount --propagation private \
+	  sh -c 'ip link set lo up && exec $(TARGET_DIR)/debug/pintle-bench cluster'
 
 clean:
 	cargo clean

@@ -1,0 +1,30 @@
+#!/bin/bash
+# Runs in a VM with pure cgroup v2 (vagrant/vm/run.sh): the example on a whole cluster, its limits as the kernel has
+# them, and nothing left afterwards. BIN and KUBECTL name the programs.
+set -euo pipefail
+state=/var/lib/vm/state
+export KUBECONFIG=$state/kubeconfig HOME=/tmp
+for module in overlay veth nf_tables nf_conntrack nf_nat nft_chain_nat; do modprobe "$module" || true; done
+
+"$BIN/pintle" check --state-dir $state
+links=$(/bin/busybox --list | grep -vx busybox | sed 's|.*|--symlink=busybox:/bin/&|')
+# shellcheck disable=SC2086
+"$BIN/pintle" image build --state-dir $state --name pintle.example/busybox:1 --file examples/busybox.yaml $links
+"$BIN/pintle" up --state-dir $state --timeout 200
+"$KUBECTL" apply -f examples/web.yaml
+"$KUBECTL" rollout status deployment/web --timeout=200s
+
+ip=$("$KUBECTL" get service web -o jsonpath='{.spec.clusterIP}')
+curl -sS --max-time 20 "http://$ip/" | grep '^web-'
+pod=$("$KUBECTL" get pods -l app=web -o jsonpath='{.items[0].metadata.uid}')
+group=$(dirname "$(find /sys/fs/cgroup/pintle/kubepods -path "*pod$pod/*" -name memory.max | grep -v shim | head -1)")
+echo "limits in $group"
+[ "$(cat "$group/memory.max")" = 33554432 ]
+[ "$(grep -c . "$group/cgroup.procs")" -ge 1 ]
+[ "$("$KUBECTL" exec deploy/web -- cat /proc/self/cgroup)" = 0::/ ]
+[ "$("$KUBECTL" exec deploy/web -- sh -c 'exit 9' 2>/dev/null || echo $?)" = 9 ]
+
+"$BIN/pintle" down --state-dir $state
+[ ! -e /sys/fs/cgroup/pintle ] && [ ! -e /run/pintle ]
+[ "$(ip -o link | grep -vc ': lo:')" = 0 ]
+echo 'cgroup v2: all is well'
