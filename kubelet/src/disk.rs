@@ -60,7 +60,11 @@ pub(crate) fn unmount(point: &Path) -> Result<(), FileError> {
 /// Removes a tree without entering another file system: a volume that is still mounted keeps its data.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), FileError> {
     let Some(meta) = metadata(path)? else { return Ok(()) };
-    remove_on_device(path, &meta, meta.dev())
+    match remove_on_device(path, &meta, meta.dev()) {
+        // A mount point of the administrator's is emptied and stays (rmdir(2): EBUSY).
+        Err(e) if e.path == path && e.source.kind() == io::ErrorKind::ResourceBusy => Ok(()),
+        other => other,
+    }
 }
 
 fn remove_on_device(path: &Path, meta: &fs::Metadata, device: u64) -> Result<(), FileError> {
