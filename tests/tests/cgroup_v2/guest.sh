@@ -2,6 +2,7 @@
 # Runs in a VM with pure cgroup v2 (vagrant/vm/run.sh): the example on a whole cluster, its limits as the kernel has
 # them, and nothing left afterwards. BIN and KUBECTL name the programs.
 set -euo pipefail
+trap 'echo "line $LINENO failed: $BASH_COMMAND" >&2' ERR
 state=/var/lib/vm/state
 export KUBECONFIG=$state/kubeconfig HOME=/tmp
 for module in overlay veth nf_tables nf_conntrack nf_nat nft_chain_nat; do modprobe "$module" || true; done
@@ -17,7 +18,8 @@ links=$(/bin/busybox --list | grep -vx busybox | sed 's|.*|--symlink=busybox:/bi
 ip=$("$KUBECTL" get service web -o jsonpath='{.spec.clusterIP}')
 curl -sS --max-time 20 "http://$ip/" | grep '^web-'
 pod=$("$KUBECTL" get pods -l app=web -o jsonpath='{.items[0].metadata.uid}')
-group=$(dirname "$(find /sys/fs/cgroup/pintle/kubepods -path "*pod$pod/*" -name memory.max | grep -v shim | head -1)")
+# The container's group, not the pod's: on v2 a group with children that have controllers holds no process itself.
+group=$(dirname "$(find /sys/fs/cgroup/pintle/kubepods -path "*/pod$pod/*/memory.max" -not -path '*/shim/*' | head -1)")
 echo "limits in $group"
 [ "$(cat "$group/memory.max")" = 33554432 ]
 [ "$(grep -c . "$group/cgroup.procs")" -ge 1 ]
