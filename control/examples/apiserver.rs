@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use pintle_control::apiserver::{ApiServerConfig, start};
+use pintle_control::apiserver::{ApiServerConfig, ServiceRanges, start};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main(flavor = "current_thread")]
@@ -16,6 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         server_url: format!("https://{address}"),
         names: Vec::new(),
         advertise: Some(address),
+        ranges: ServiceRanges::default(),
     };
     let cancel = CancellationToken::new();
     let handle = start(config, cancel.clone()).await?;

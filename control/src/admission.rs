@@ -24,6 +24,8 @@ use crate::serve::answer::Failure;
 use crate::serve::call::Call;
 use crate::serve::object;
 
+pub(crate) use service_addresses::misfits;
+
 /// What a plugin sees of a write.
 pub struct Review<'a> {
     /// The cluster's state.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use pintle_control_plan::authz::User;
+pub use pintle_control_plan::service_ranges::ServiceRanges;
 use pintle_store::{DiskStore, Store};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
@@ -38,6 +39,8 @@ pub struct ApiServerConfig {
     pub names: Vec<String>,
     /// The address published as the endpoint of Service `kubernetes`; None publishes none.
     pub advertise: Option<SocketAddr>,
+    /// Where Services' addresses and node ports come from.
+    pub ranges: ServiceRanges,
 }
 
 /// Why the API server does not start.
@@ -72,6 +75,16 @@ pub enum ApiServerError {
         /// The refusal.
         message: String,
     },
+    /// The ranges were changed under Services that are there.
+    #[error("{count} of the stored Services' addresses and ports lie outside {ranges}: {list}")]
+    Ranges {
+        /// The ranges asked for.
+        ranges: ServiceRanges,
+        /// How many.
+        count: usize,
+        /// The first of them.
+        list: String,
+    },
 }
 
 impl ApiServerError {
@@ -84,6 +97,11 @@ impl ApiServerError {
             ApiServerError::Store(pintle_store::OpenError::InUse { .. }) => {
                 Some("another pintle server uses this state directory; stop it or choose another --state-dir")
             }
+            ApiServerError::Ranges { .. } => Some(
+                "start with the --service-cidr and --service-node-port-range they were made with, or delete them there \
+                 first; the address of default/kubernetes cannot change, so another --service-cidr needs another state \
+                 directory",
+            ),
             _ => None,
         }
     }
@@ -165,7 +183,7 @@ async fn serve_over(
     let join_token = pki::ensure_join_token(&pki_config, &keys.authority, random)?;
     let tls = listen::tls(&keys)?;
     let ca_pem = keys.authority.certificate_pem().to_owned();
-    let api = Arc::new(api(store, keys, cancel));
+    let api = Arc::new(api(store, keys, config.ranges.clone(), cancel));
     bootstrap::ensure(&api, &config, &join_token).await?;
     let tasks = TaskTracker::new();
     for listener in listeners {
@@ -196,16 +214,18 @@ pub async fn run(
 fn pki_config(config: &ApiServerConfig, addresses: &[SocketAddr]) -> PkiConfig {
     let mut names = config.names.clone();
     names.extend(addresses.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()));
+    names.push(config.ranges.kubernetes().to_string());
     names.extend(config.advertise.map(|address| address.ip().to_string()));
     PkiConfig { state_dir: config.state_dir.clone(), names, server_url: config.server_url.clone() }
 }
 
-fn api(store: Arc<dyn Store>, keys: Pki, cancel: CancellationToken) -> Api {
+fn api(store: Arc<dyn Store>, keys: Pki, ranges: ServiceRanges, cancel: CancellationToken) -> Api {
     Api {
         store,
         auth: Authenticator::new(keys.tokens.verifier().clone()),
         turns: Mutex::new(()),
         clock: Timestamp::now,
+        ranges,
         cancel,
         keys,
     }

@@ -70,7 +70,6 @@ const SERVING_NAMES: &[&str] = &[
     "localhost",
     "127.0.0.1",
     "::1",
-    "10.43.0.1",
 ];
 
 /// Loads what is there, creates what is missing and renews what is near its end. `now_s` is Unix time.

@@ -28,6 +28,7 @@ mod write;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use pintle_control_plan::service_ranges::ServiceRanges;
 use pintle_store::Store;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,8 @@ pub struct Api {
     pub turns: Mutex<()>,
     /// The time; a parameter, so that tests say it.
     pub clock: fn() -> Timestamp,
+    /// Where Services' addresses and node ports come from.
+    pub ranges: ServiceRanges,
     /// Ends watches when the server stops.
     pub cancel: CancellationToken,
     /// Certificates and keys.

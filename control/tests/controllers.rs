@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use pintle_client::{Client, Identity, ListParams, Wire, delete_options};
-use pintle_control::apiserver::{self, ApiServerConfig, Handle};
+use pintle_control::apiserver::{self, ApiServerConfig, Handle, ServiceRanges};
 use pintle_control::controllers::{Config, run_with_scheduler};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ impl World {
             server_url: "https://127.0.0.1:6443".to_owned(),
             names: Vec::new(),
             advertise: None,
+            ranges: ServiceRanges::default(),
         };
         let handle = apiserver::start(config, cancel.clone()).await.unwrap();
         let manager = client(&handle, "system:kube-controller-manager", &[]);

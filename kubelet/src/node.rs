@@ -41,6 +41,8 @@ impl NodeKeeper {
         if let Some(cidr) = self.fixed_cidr {
             self.open_pool(cidr);
         }
+        // Before the node is made: one that is born Ready is announced, and then turns out not to be.
+        self.judge();
         let mut node = self.register().await;
         let fields = format!("metadata.name={}", self.facts.name);
         let cache = Cache::<Node>::builder(&self.client).fields(&fields).start();
@@ -97,6 +99,11 @@ impl NodeKeeper {
                 self.open_pool(cidr);
             }
         }
+        self.judge();
+    }
+
+    /// Whether the node can run pods, as far as we know.
+    fn judge(&mut self) {
         self.facts.not_ready = self.ipam.borrow().is_none().then(|| "the node has no pod CIDR yet".to_owned());
     }
 

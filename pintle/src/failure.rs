@@ -1,5 +1,6 @@
 //! How a failure reaches the person: one line for what, one per cause, one for what to do; and the exit code.
 
+use pintle_control::apiserver::ApiServerError;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -77,6 +78,9 @@ pub fn render(error: &anyhow::Error) -> String {
 fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return Some(failure.hint.clone()).filter(|h| !h.is_empty());
+    }
+    if let Some(hint) = error.downcast_ref::<ApiServerError>().and_then(ApiServerError::hint) {
+        return Some(hint.into());
     }
     if let Some(io) = error.downcast_ref::<std::io::Error>() {
         return match io.kind() {

@@ -47,6 +47,9 @@ pub struct Api {
     /// Further names or addresses for the API server's certificate
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub tls_san: Vec<String>,
+    /// Ports of the nodes that Services may have: FIRST-LAST
+    #[arg(long, default_value = "30000-32767", value_name = "PORTS")]
+    pub service_node_port_range: String,
 }
 
 /// What a node is.
@@ -119,7 +122,11 @@ impl Cluster {
 impl Api {
     /// As arguments.
     pub fn to_args(&self) -> Vec<String> {
-        let mut args = vec![flag("bind-address", self.bind_address), flag("https-listen-port", self.https_listen_port)];
+        let mut args = vec![
+            flag("bind-address", self.bind_address),
+            flag("https-listen-port", self.https_listen_port),
+            flag("service-node-port-range", &self.service_node_port_range),
+        ];
         args.extend(self.advertise_address.map(|a| flag("advertise-address", a)));
         args.extend(self.tls_san.iter().map(|n| flag("tls-san", n)));
         args
@@ -218,6 +225,7 @@ mod tests {
             "--bind-address=10.0.0.1",
             "--advertise-address=10.0.0.2",
             "--tls-san=a,b",
+            "--service-node-port-range=30000-30100",
             "--node-name=n",
             "--node-ip=10.0.0.3",
             "--node-labels=a=b,c=d",

@@ -37,12 +37,28 @@ fn apply_example(cluster: &Cluster) {
     eventually("three Ready pods", LIMIT, || (ready_pods(cluster) == 3).then_some(()));
 }
 
+/// Every status of the node's Ready condition since the API server started, repetitions left out.
+fn readiness_since_the_start(cluster: &Cluster) -> Vec<String> {
+    let watch = "/api/v1/nodes?watch=1&resourceVersion=1&timeoutSeconds=1";
+    let output = cluster.kubectl("v1.37").args(["get", "--raw", watch]).output().unwrap();
+    let mut found: Vec<String> = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let conditions = event["object"]["status"]["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
+        found.push(ready["status"].as_str().unwrap().to_owned());
+    }
+    found.dedup();
+    found
+}
+
 #[test]
 fn a_deployment_behind_a_service_answers_and_nothing_stays_behind() {
     if !require_root("a cluster") {
         return;
     }
     let mut cluster = Cluster::start();
+    assert_eq!(readiness_since_the_start(&cluster), ["False", "True"], "a node that is Ready stays so");
     apply_example(&cluster);
     let mut who = std::collections::BTreeSet::new();
     eventually("all three pods answer on the Service's address", LIMIT, || {

@@ -9,4 +9,5 @@ pub mod kinds;
 pub mod registry;
 pub mod request;
 pub mod scheduler;
+pub mod service_ranges;
 pub mod strategy;

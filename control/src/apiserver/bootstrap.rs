@@ -10,22 +10,47 @@ use pintle_control_plan::authz::{MASTERS, User};
 use pintle_control_plan::kind::Scope;
 use pintle_control_plan::registry;
 use pintle_control_plan::request::{ResourcePath, Verb};
+use pintle_control_plan::service_ranges::ServiceRanges;
 use serde_json::{Value, json};
 
 use super::{ApiServerConfig, ApiServerError};
+use crate::admission;
 use crate::pki::JoinToken;
+use crate::serve::answer::Failure;
 use crate::serve::{self, Api};
 
+/// So many Services outside the ranges are named in the error.
+const MISFITS_SHOWN: usize = 5;
+
 pub(super) async fn ensure(api: &Arc<Api>, config: &ApiServerConfig, token: &JoinToken) -> Result<(), ApiServerError> {
+    check_ranges(api)?;
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
         ensure_one(api, "", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
     }
     ensure_one(api, "kube-system", token_secret(token)).await?;
     if let Some(address) = config.advertise {
-        ensure_one(api, "default", service()).await?;
+        ensure_one(api, "default", service(&api.ranges)).await?;
         ensure_endpoints(api, &address).await?;
     }
     Ok(())
+}
+
+/// Services made under other ranges: their addresses would be routed nowhere, or given out twice.
+fn check_ranges(api: &Api) -> Result<(), ApiServerError> {
+    let unreadable = |failure: Failure| ApiServerError::Bootstrap {
+        object: "the table of Services' addresses".to_owned(),
+        message: failure.0.message.clone().unwrap_or_default(),
+    };
+    let misfits = admission::misfits(&*api.store, &api.ranges).map_err(unreadable)?;
+    if misfits.is_empty() {
+        return Ok(());
+    }
+    let (count, shown) = (misfits.len(), misfits.len().min(MISFITS_SHOWN));
+    let mut list = misfits.get(..shown).unwrap_or_default().join(", ");
+    if shown < count {
+        list.push_str(", …");
+    }
+    Err(ApiServerError::Ranges { ranges: api.ranges.clone(), count, list })
 }
 
 fn token_secret(token: &JoinToken) -> Value {
@@ -40,7 +65,7 @@ fn token_secret(token: &JoinToken) -> Value {
     })
 }
 
-fn service() -> Value {
+fn service(ranges: &ServiceRanges) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {
@@ -48,7 +73,7 @@ fn service() -> Value {
             "labels": {"component": "apiserver", "provider": "kubernetes"},
         },
         "spec": {
-            "type": "ClusterIP", "clusterIP": "10.43.0.1",
+            "type": "ClusterIP", "clusterIP": ranges.kubernetes(),
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
         },
     })

@@ -6,7 +6,7 @@ use crate::flags::{self, Api, Cluster, Dirs};
 use crate::notify;
 use anyhow::{Context as _, Result};
 use clap::Args;
-use pintle_control::apiserver::ApiServerConfig;
+use pintle_control::apiserver::{ApiServerConfig, ServiceRanges};
 use std::net::{IpAddr, SocketAddr};
 
 /// Run the API server alone
@@ -23,7 +23,7 @@ pub struct Arguments {
 impl Arguments {
     /// Runs it until SIGTERM.
     pub fn run(self) -> Result<Code> {
-        let config = config(&self.dirs, &self.api, &self.cluster);
+        let config = config(&self.dirs, &self.api, &self.cluster)?;
         daemon::run(|stop| async move {
             let handle = pintle_control::apiserver::start(config, stop.clone())
                 .await
@@ -38,7 +38,7 @@ impl Arguments {
 }
 
 /// The API server's configuration of these flags.
-pub fn config(dirs: &Dirs, api: &Api, _cluster: &Cluster) -> ApiServerConfig {
+pub fn config(dirs: &Dirs, api: &Api, cluster: &Cluster) -> Result<ApiServerConfig> {
     let port = api.https_listen_port;
     let listen = SocketAddr::new(api.bind_address, port);
     let advertise = api.advertise_address.unwrap_or_else(|| match api.bind_address {
@@ -49,11 +49,13 @@ pub fn config(dirs: &Dirs, api: &Api, _cluster: &Cluster) -> ApiServerConfig {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
-    ApiServerConfig {
+    let ranges = ServiceRanges::parse(&cluster.service_cidr, &api.service_node_port_range)?;
+    Ok(ApiServerConfig {
         state_dir: dirs.state_dir.clone(),
         listen: vec![listen],
         server_url: format!("https://{host}:{port}"),
         names: api.tls_san.clone(),
         advertise: Some(SocketAddr::new(advertise, port)),
-    }
+        ranges,
+    })
 }

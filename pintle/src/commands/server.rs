@@ -36,7 +36,7 @@ impl Arguments {
     async fn serve(self, stop: CancellationToken) -> Result<()> {
         // The API server goes last: controllers finish their writes first.
         let api_stop = CancellationToken::new();
-        let config = apiserver::config(&self.dirs, &self.api, &self.cluster);
+        let config = apiserver::config(&self.dirs, &self.api, &self.cluster)?;
         let handle = pintle_control::apiserver::start(config, api_stop.clone())
             .await
             .context("the API server does not start")?;

@@ -186,6 +186,7 @@ mod tests {
         --cluster-domain=cluster.local
         --bind-address=0.0.0.0
         --https-listen-port=6443
+        --service-node-port-range=30000-32767
         --advertise-address=10.41.0.2
         ");
     }
