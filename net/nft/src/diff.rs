@@ -1,8 +1,9 @@
 //! From what is installed to what is wanted: ordered operations in bounded batches.
 //!
 //! Every batch is one kernel transaction. The order makes the state between two batches harmless too: what is pointed
-//! to appears before what points to it, and disappears after. An element whose data changes is one operation, so no
-//! batch boundary falls between its removal and its return.
+//! to appears before what points to it, and disappears after; base chains, by which packets enter, come last. An
+//! element whose data changes is one operation, and the rules of a chain stay together, so no batch boundary falls
+//! between removal and return.
 
 use std::collections::BTreeMap;
 
@@ -69,37 +70,84 @@ impl Transaction {
         self.batches.iter().map(Vec::len).sum()
     }
 
-    /// Cuts operations into batches of at most `max`.
+    /// Cuts operations into batches of at most `max`, more only where what belongs together is longer.
     #[must_use]
     pub fn in_batches(ops: Vec<Op>, max: usize) -> Self {
-        let mut batches = Vec::with_capacity(ops.len().div_ceil(max.max(1)));
-        let mut ops = ops.into_iter().peekable();
-        while ops.peek().is_some() {
-            batches.push(ops.by_ref().take(max.max(1)).collect());
+        let mut batches: Vec<Vec<Op>> = Vec::with_capacity(ops.len().div_ceil(max.max(1)));
+        let mut start_of_group = 0;
+        for op in ops {
+            match batches.last_mut() {
+                Some(batch) if batch.last().is_some_and(|before| belongs_to(before, &op)) => {
+                    batch.push(op);
+                    if batch.len() > max && start_of_group > 0 {
+                        let group = batch.split_off(start_of_group);
+                        batches.push(group);
+                        start_of_group = 0;
+                    }
+                }
+                Some(batch) if batch.len() < max => {
+                    start_of_group = batch.len();
+                    batch.push(op);
+                }
+                _ => {
+                    start_of_group = 0;
+                    batches.push(vec![op]);
+                }
+            }
         }
         Self { batches }
+    }
+}
+
+/// Whether no batch boundary may fall between two operations: they are the rules of
+/// one chain.
+fn belongs_to(before: &Op, op: &Op) -> bool {
+    let chain = |action: &Action| match action {
+        Action::FlushChain(name) | Action::AddChain(name, _) | Action::AddRule(name, _) => Some(name.clone()),
+        _ => None,
+    };
+    match &op.action {
+        Action::AddRule(name, _) => chain(&before.action).as_ref() == Some(name) && before.table == op.table,
+        _ => false,
     }
 }
 
 /// The transaction from installed to wanted; empty when they agree.
 #[must_use]
 pub fn diff(installed: &Ruleset, wanted: &Ruleset) -> Transaction {
-    let mut ops = Vec::new();
+    let mut batches = Vec::new();
     let none = Table::default();
     for (id, table) in &wanted.tables {
-        let old = installed.tables.get(id);
+        let there = installed.tables.get(id);
+        let old = there.filter(|old| is_compatible(old, table));
         let mut stages = Stages::new(id);
+        // What cannot change in place is another version's; its table is made anew, at one stroke.
+        let anew = there.is_some() && old.is_none();
+        if anew {
+            stages.op(Stage::Unhook, Action::DelTable);
+        }
         if old.is_none() {
             stages.op(Stage::Declare, Action::AddTable);
         }
         stages.sets(&old.unwrap_or(&none).sets, &table.sets);
         stages.chains(&old.unwrap_or(&none).chains, &table.chains);
-        ops.extend(stages.finish());
+        let ops = stages.finish();
+        if anew {
+            batches.push(ops);
+        } else {
+            batches.extend(Transaction::in_batches(ops, BATCH_MAX).batches);
+        }
     }
-    for id in installed.tables.keys().filter(|id| !wanted.tables.contains_key(id)) {
-        ops.push(Op { table: id.clone(), action: Action::DelTable });
-    }
-    Transaction::in_batches(ops, BATCH_MAX)
+    let gone = installed.tables.keys().filter(|id| !wanted.tables.contains_key(id));
+    let gone = gone.map(|id| Op { table: id.clone(), action: Action::DelTable });
+    batches.extend(Transaction::in_batches(gone.collect(), BATCH_MAX).batches);
+    Transaction { batches }
+}
+
+/// Whether nothing changes that the kernel cannot change: the type of a set, the hook of a chain.
+fn is_compatible(old: &Table, new: &Table) -> bool {
+    old.sets.iter().all(|(name, set)| new.sets.get(name).is_none_or(|s| s.decl == set.decl))
+        && old.chains.iter().all(|(name, chain)| new.chains.get(name).is_none_or(|c| c.hook == chain.hook))
 }
 
 /// Replaces everything in one transaction, whatever is installed: packets see the old rules or the new ones, never
@@ -126,14 +174,22 @@ pub fn remove(tables: &[TableId]) -> Transaction {
 /// The order of operations within a table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
+    /// Base chains that go: nothing enters by them any more.
+    Unhook,
     /// Objects that others name.
     Declare,
-    /// Rules of chains that are new or changed.
-    Rules,
-    /// Elements that only carry values: nothing leads to them yet.
+    /// Rules of new chains: nothing leads there yet.
+    Fill,
+    /// Elements that only carry values, new or changed.
     Values,
-    /// Elements that lead packets somewhere.
+    /// Elements that lead packets somewhere, new or changed.
     Verdicts,
+    /// Rules of chains that change; what they lead to is there, and what they led to still is.
+    Rules,
+    /// Base chains that are new, with their rules.
+    Hook,
+    /// Elements that lead packets somewhere and go.
+    Retract,
     /// Elements nothing leads to any more.
     Forget,
     /// Objects nothing names any more.
@@ -161,8 +217,6 @@ impl<'a> Stages<'a> {
     fn sets(&mut self, old: &BTreeMap<Name, Set>, new: &BTreeMap<Name, Set>) {
         let none = BTreeMap::new();
         for (name, set) in new {
-            // A set cannot change its type in place. Ours are constant by name, so this is a new version's business,
-            // which replaces the whole table.
             if !old.contains_key(name) {
                 self.op(Stage::Declare, Action::AddSet(name.clone(), set.decl.clone()));
             }
@@ -183,7 +237,7 @@ impl<'a> Stages<'a> {
         }
         for (key, data) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
             // An element that leads somewhere goes before what it leads to.
-            let stage = if matches!(data, Data::Verdict(_)) { Stage::Verdicts } else { Stage::Forget };
+            let stage = if matches!(data, Data::Verdict(_)) { Stage::Retract } else { Stage::Forget };
             self.op(stage, Action::DelElement(set.clone(), *key));
         }
     }
@@ -194,29 +248,35 @@ impl<'a> Stages<'a> {
                 Some(same) if same == chain => {}
                 Some(_) => {
                     self.op(Stage::Rules, Action::FlushChain(name.clone()));
-                    self.rules(name, &chain.rules);
+                    self.rules(Stage::Rules, name, &chain.rules);
+                }
+                None if chain.hook.is_some() => {
+                    self.op(Stage::Hook, Action::AddChain(name.clone(), chain.hook));
+                    self.rules(Stage::Hook, name, &chain.rules);
                 }
                 None => {
-                    self.op(Stage::Declare, Action::AddChain(name.clone(), chain.hook));
-                    self.rules(name, &chain.rules);
+                    self.op(Stage::Declare, Action::AddChain(name.clone(), None));
+                    self.rules(Stage::Fill, name, &chain.rules);
                 }
             }
         }
         // A chain that another dropped chain leads to goes after it: all are emptied first.
         let gone: Vec<(&Name, &Chain)> = old.iter().filter(|(name, _)| !new.contains_key(*name)).collect();
-        for (name, chain) in &gone {
+        for (name, chain) in gone {
+            let (empty, drop) = match chain.hook {
+                Some(_) => (Stage::Unhook, Stage::Unhook),
+                None => (Stage::Forget, Stage::Drop),
+            };
             if chain.rules.iter().flatten().any(leads_on) {
-                self.op(Stage::Forget, Action::FlushChain((*name).clone()));
+                self.op(empty, Action::FlushChain(name.clone()));
             }
-        }
-        for (name, _) in gone {
-            self.op(Stage::Drop, Action::DelChain(name.clone()));
+            self.op(drop, Action::DelChain(name.clone()));
         }
     }
 
-    fn rules(&mut self, chain: &Name, rules: &[Rule]) {
+    fn rules(&mut self, stage: Stage, chain: &Name, rules: &[Rule]) {
         for rule in rules {
-            self.op(Stage::Rules, Action::AddRule(chain.clone(), rule.clone()));
+            self.op(stage, Action::AddRule(chain.clone(), rule.clone()));
         }
     }
 }

@@ -60,6 +60,8 @@ pub enum MetaKey {
     Mark,
     /// The transport protocol.
     L4Proto,
+    /// The name of the interface by which it came in, 16 bytes filled with zeros; all zeros for this machine's own.
+    IifName,
 }
 
 /// What connection tracking knows about a packet.

@@ -83,7 +83,9 @@ fn line(text: &mut String, depth: usize, content: &str) {
     text.push('\n');
 }
 
-fn table_id(id: &TableId) -> String {
+/// A table as nft names it: `ip pintle`.
+#[must_use]
+pub fn table_id(id: &TableId) -> String {
     format!("{} {}", family(id.family), id.name)
 }
 
@@ -133,7 +135,9 @@ fn raw(key: &Value, data: &Data) -> String {
     }
 }
 
-fn verdict(v: &Verdict) -> String {
+/// A verdict.
+#[must_use]
+pub fn verdict(v: &Verdict) -> String {
     match v {
         Verdict::Accept => "accept".into(),
         Verdict::Drop => "drop".into(),
@@ -199,6 +203,7 @@ impl Reader {
             Expr::Payload { base, offset, len, dest } => self.payload(*base, *offset, *len, *dest),
             Expr::Meta { key: MetaKey::Mark, dest } => self.hold(*dest, "meta mark", DataType::Mark),
             Expr::Meta { key: MetaKey::L4Proto, dest } => self.hold(*dest, "meta l4proto", DataType::InetProto),
+            Expr::Meta { key: MetaKey::IifName, dest } => self.hold(*dest, "iifname", DataType::IfName),
             Expr::Ct { key: CtKey::State, dest } => self.hold(*dest, "ct state", DataType::Mark),
             Expr::Ct { key: CtKey::Status, dest } => self.hold(*dest, "ct status", DataType::Mark),
             Expr::FibType { addr: FibAddr::Source, dest } => self.hold(*dest, "fib saddr type", DataType::Mark),

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::cidr::{Cidr, Family};
-use crate::expr::{Base, CmpOp, CtKey, Expr, FIB_LOCAL, FibAddr, MetaKey, Reg, Verdict, Want};
+use crate::expr::{Base, CmpOp, CtKey, Expr, FIB_LOCAL, FibAddr, MetaKey, Name, Reg, Verdict, Want};
 use crate::ruleset::{ChainKind, Data, HookPoint, Rule, Ruleset, Table};
-use crate::value::{Proto, Value};
+use crate::text;
+use crate::value::{Proto, Value, interface_name};
 
 /// The machine the packet meets.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,72 @@ pub struct Packet {
     pub port: u16,
     /// Where it comes from.
     pub origin: Origin,
+    /// By which interface it comes in.
+    pub ingress: Interface,
+}
+
+/// The interface by which a packet comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface(Value);
+
+impl Interface {
+    /// An interface by its name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(interface_name(name))
+    }
+}
+
+impl Default for Interface {
+    /// None: a packet of this machine's own, or one whose interface no rule asks for.
+    fn default() -> Self {
+        Self::named("")
+    }
+}
+
+/// One way a packet may go, told rule by rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journey {
+    /// What happened, in order.
+    pub steps: Vec<Step>,
+    /// Elements that the packet added to dynamic sets.
+    pub remembered: Vec<(String, Value)>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// One thing that happened to a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It came to a base chain.
+    Hook {
+        /// Where in its way.
+        at: HookPoint,
+        /// The chain, with its table: `ip pintle prerouting`.
+        chain: String,
+    },
+    /// A rule did something.
+    Rule {
+        /// How many chains deep.
+        depth: u8,
+        /// The chain it is in.
+        chain: Name,
+        /// How it reads.
+        rule: String,
+        /// What it did: a verdict, a translation.
+        effect: String,
+    },
+    /// A rule did not concern it.
+    Passed {
+        /// How many chains deep.
+        depth: u8,
+        /// The chain it is in.
+        chain: Name,
+        /// How it reads.
+        rule: String,
+    },
+    /// Routing decided anew after a hook.
+    Routed(&'static str),
 }
 
 /// What may become of a packet.
@@ -87,14 +154,38 @@ impl std::fmt::Display for Fate {
 #[must_use]
 pub fn trace(ruleset: &Ruleset, machine: &Machine, packet: Packet) -> BTreeSet<Fate> {
     let mut fates = BTreeSet::new();
+    walk_all(ruleset, machine, packet, false, |_, fate| fates.extend([fate]));
+    fates
+}
+
+/// Every way the packet may go, one for each outcome of the random choices.
+#[must_use]
+pub fn journeys(ruleset: &Ruleset, machine: &Machine, packet: Packet) -> Vec<Journey> {
+    let mut journeys = Vec::new();
+    walk_all(ruleset, machine, packet, true, |walk, fate| {
+        let steps = walk.steps.take().unwrap_or_default();
+        journeys.push(Journey { steps, remembered: std::mem::take(&mut walk.adds), fate });
+    });
+    journeys
+}
+
+fn walk_all<'a>(
+    ruleset: &'a Ruleset,
+    machine: &'a Machine,
+    packet: Packet,
+    told: bool,
+    mut each: impl FnMut(&mut Walk<'a>, Fate),
+) {
     // Choices are tried like the digits of a counter; a walk reports the choices it met.
     let mut digits: Vec<u32> = Vec::new();
     loop {
         let mut walk = Walk::new(ruleset, machine, packet, digits.clone());
-        fates.insert(walk.run());
+        walk.steps = told.then(Vec::new);
+        let fate = walk.run();
+        each(&mut walk, fate);
         digits = walk.choices.iter().map(|c| c.taken).collect();
         loop {
-            let Some(last) = digits.pop() else { return fates };
+            let Some(last) = digits.pop() else { return };
             if last + 1 < walk.choices[digits.len()].of {
                 digits.push(last + 1);
                 break;
@@ -117,6 +208,9 @@ struct Walk<'a> {
     source: SourceSeen,
     planned: Vec<u32>,
     choices: Vec<Choice>,
+    adds: Vec<(String, Value)>,
+    /// What happened, where somebody wants to know.
+    steps: Option<Vec<Step>>,
 }
 
 /// How a chain ended.
@@ -132,7 +226,25 @@ enum End {
 impl<'a> Walk<'a> {
     fn new(ruleset: &'a Ruleset, machine: &'a Machine, packet: Packet, planned: Vec<u32>) -> Self {
         let source = SourceSeen::Kept;
-        Self { ruleset, machine, packet, mark: 0, translated: false, source, planned, choices: Vec::new() }
+        Self {
+            ruleset,
+            machine,
+            packet,
+            mark: 0,
+            translated: false,
+            source,
+            planned,
+            choices: Vec::new(),
+            adds: Vec::new(),
+            steps: None,
+        }
+    }
+
+    fn tell(&mut self, step: impl FnOnce(&Self) -> Step) {
+        if self.steps.is_some() {
+            let step = step(self);
+            self.steps.get_or_insert_default().push(step);
+        }
     }
 
     fn run(&mut self) -> Fate {
@@ -151,6 +263,7 @@ impl<'a> Walk<'a> {
             (Origin::Local, true) => &[HookPoint::Postrouting, HookPoint::Input],
             (Origin::Local, false) => &[HookPoint::Postrouting],
         };
+        self.tell(|_| Step::Routed(if here { "to this machine" } else { "to another machine or a pod" }));
         for at in rest {
             if let Some(fate) = self.hook(*at) {
                 return fate;
@@ -164,21 +277,22 @@ impl<'a> Walk<'a> {
         let ruleset = self.ruleset;
         let mut bases = Vec::new();
         for (id, table) in ruleset.tables.iter().filter(|(id, _)| id.family == family) {
-            for chain in table.chains.values() {
+            for (name, chain) in &table.chains {
                 if let Some(hook) = chain.hook.filter(|h| h.at == at) {
-                    bases.push((hook.priority, hook.kind, id, table, chain));
+                    bases.push((hook.priority, hook.kind, id, table, (name, chain)));
                 }
             }
         }
         bases.sort_by_key(|(priority, ..)| *priority);
         let mut nat_done = false;
-        for (_, kind, _, table, chain) in bases {
+        for (_, kind, id, table, (name, chain)) in bases {
             // Once a translation is decided, later nat chains of the hook do not see the packet.
             if kind == ChainKind::Nat && nat_done {
                 continue;
             }
             let (before, translated) = (self.source, self.translated);
-            if let End::Fate(fate) = self.chain(table, &chain.rules, 0) {
+            self.tell(|_| Step::Hook { at, chain: format!("{} {name}", text::table_id(id)) });
+            if let End::Fate(fate) = self.chain(table, (name, &chain.rules), 0) {
                 return Some(fate);
             }
             nat_done |= self.source != before || self.translated != translated;
@@ -186,22 +300,25 @@ impl<'a> Walk<'a> {
         None
     }
 
-    fn chain(&mut self, table: &Table, rules: &[Rule], depth: u8) -> End {
+    fn chain(&mut self, table: &Table, (name, rules): (&Name, &[Rule]), depth: u8) -> End {
         // The kernel refuses deeper nesting (NFT_JUMP_STACK_SIZE).
         if depth > 16 {
             return End::Fate(Fate::Dropped);
         }
         for rule in rules {
-            let Some(verdict) = self.rule(table, rule) else { continue };
-            let called = |name| table.chains.get(name).map(|c| c.rules.as_slice()).unwrap_or_default();
+            let before = (self.mark, self.adds.len());
+            let decision = self.rule(table, rule);
+            self.tell_rule(depth, name, rule, before, decision.as_ref());
+            let Some(verdict) = decision else { continue };
+            let called = |name: &Name| table.chains.get(name).map(|c| c.rules.as_slice()).unwrap_or_default();
             let end = match verdict {
                 Decision::Done => End::Accepted,
                 Decision::Fate(fate) => End::Fate(fate),
                 Decision::Verdict(Verdict::Accept) => End::Accepted,
                 Decision::Verdict(Verdict::Drop) => End::Fate(Fate::Dropped),
                 Decision::Verdict(Verdict::Return) => End::Through,
-                Decision::Verdict(Verdict::Goto(name)) => self.chain(table, called(&name), depth + 1),
-                Decision::Verdict(Verdict::Jump(name)) => match self.chain(table, called(&name), depth + 1) {
+                Decision::Verdict(Verdict::Goto(name)) => self.chain(table, (&name, called(&name)), depth + 1),
+                Decision::Verdict(Verdict::Jump(name)) => match self.chain(table, (&name, called(&name)), depth + 1) {
                     End::Through => continue,
                     end => end,
                 },
@@ -211,24 +328,55 @@ impl<'a> Walk<'a> {
         End::Through
     }
 
+    fn tell_rule(&mut self, depth: u8, chain: &Name, rule: &Rule, before: (u32, usize), did: Option<&Decision>) {
+        self.tell(|walk| {
+            let read = text::rule(Family::of(walk.packet.destination), rule);
+            let mut effects = Vec::new();
+            if walk.mark != before.0 {
+                effects.push(format!("mark {:#x}", walk.mark));
+            }
+            if walk.adds.len() > before.1 {
+                effects.push("remembers the client".to_owned());
+            }
+            match did {
+                None => {}
+                Some(Decision::Verdict(verdict)) => effects.push(text::verdict(verdict)),
+                Some(Decision::Fate(fate)) => effects.push(fate.to_string()),
+                Some(Decision::Done) if walk.source == SourceSeen::Masqueraded => {
+                    effects.push("source becomes this machine's".to_owned());
+                }
+                Some(Decision::Done) => {
+                    let to = std::net::SocketAddr::new(walk.packet.destination, walk.packet.port);
+                    effects.push(format!("destination becomes {to}"));
+                }
+            }
+            let chain = chain.clone();
+            if effects.is_empty() {
+                return Step::Passed { depth, chain, rule: read };
+            }
+            Step::Rule { depth, chain, rule: read, effect: effects.join(", ") }
+        });
+    }
+
     /// What a rule decides; `None` when it stops before or has nothing to say.
     fn rule(&mut self, table: &Table, rule: &Rule) -> Option<Decision> {
         let mut regs = Registers::default();
         for expr in rule {
             match self.expr(table, expr, &mut regs) {
-                Step::Next => {}
-                Step::Break => return None,
-                Step::Decide(decision) => return Some(decision),
+                Flow::Next => {}
+                Flow::Break => return None,
+                Flow::Decide(decision) => return Some(decision),
             }
         }
         None
     }
 
-    fn expr(&mut self, table: &Table, expr: &Expr, regs: &mut Registers) -> Step {
+    fn expr(&mut self, table: &Table, expr: &Expr, regs: &mut Registers) -> Flow {
         match expr {
             Expr::Payload { base, offset, len, dest } => return self.payload(*base, *offset, *len, *dest, regs),
             Expr::Meta { key: MetaKey::Mark, dest } => regs.set(*dest, &self.mark.to_ne_bytes()),
             Expr::Meta { key: MetaKey::L4Proto, dest } => regs.set(*dest, &[self.packet.proto.number()]),
+            Expr::Meta { key: MetaKey::IifName, dest } => regs.set(*dest, self.packet.ingress.0.as_bytes()),
             Expr::SetMark { source } => self.mark = u32::from_ne_bytes(regs.word(*source)),
             // It is the first packet of its connection.
             Expr::Ct { key: CtKey::State, dest } => regs.set(*dest, &8_u32.to_ne_bytes()),
@@ -237,7 +385,7 @@ impl<'a> Walk<'a> {
             }
             Expr::Cmp { op, source, value } => {
                 let equal = regs.get(*source, value.as_bytes().len()) == value.as_bytes();
-                return Step::go_on_if(equal == (*op == CmpOp::Eq));
+                return Flow::go_on_if(equal == (*op == CmpOp::Eq));
             }
             Expr::Bitwise { source, dest, mask, xor } => {
                 let bytes: Vec<u8> = regs
@@ -250,24 +398,24 @@ impl<'a> Walk<'a> {
             }
             Expr::Lookup { set, source, want } => {
                 let found = self.lookup(table, set, *source, regs).is_some();
-                return Step::go_on_if(found == (*want == Want::Present));
+                return Flow::go_on_if(found == (*want == Want::Present));
             }
             Expr::Map { set, source, dest } => match self.lookup(table, set, *source, regs) {
                 Some(Data::Value(value)) => regs.set(*dest, value.as_bytes()),
-                _ => return Step::Break,
+                _ => return Flow::Break,
             },
             Expr::Vmap { set, source } => match self.lookup(table, set, *source, regs) {
-                Some(Data::Verdict(verdict)) => return Step::Decide(Decision::Verdict(verdict)),
-                _ => return Step::Break,
+                Some(Data::Verdict(verdict)) => return Flow::Decide(Decision::Verdict(verdict)),
+                _ => return Flow::Break,
             },
             Expr::Immediate { dest, value } => regs.set(*dest, value.as_bytes()),
-            Expr::Verdict(verdict) => return Step::Decide(Decision::Verdict(verdict.clone())),
+            Expr::Verdict(verdict) => return Flow::Decide(Decision::Verdict(verdict.clone())),
             Expr::Dnat { family, addr, port } => return self.dnat(*family, *addr, *port, regs),
             Expr::Masquerade(_) => {
                 self.source = SourceSeen::Masqueraded;
-                return Step::Decide(Decision::Done);
+                return Flow::Decide(Decision::Done);
             }
-            Expr::Reject(_) => return Step::Decide(Decision::Fate(Fate::Rejected)),
+            Expr::Reject(_) => return Flow::Decide(Decision::Fate(Fate::Rejected)),
             Expr::Random { modulus, offset, dest } => {
                 let taken = self.planned.get(self.choices.len()).copied().unwrap_or(0);
                 self.choices.push(Choice { taken, of: *modulus });
@@ -279,29 +427,33 @@ impl<'a> Walk<'a> {
                 let kind = if self.is_local(addr) { FIB_LOCAL } else { 1 };
                 regs.set(*dest, &kind.to_ne_bytes());
             }
-            Expr::Remember { .. } | Expr::Counter => {}
+            Expr::Remember { set, source, .. } => {
+                let len = table.sets.get(set).map_or(0, |s| s.decl.key.iter().map(|t| t.padded_len()).sum());
+                self.adds.push((set.to_string(), Value::new().with(regs.get(*source, len))));
+            }
+            Expr::Counter => {}
         }
-        Step::Next
+        Flow::Next
     }
 
-    fn payload(&self, base: Base, offset: u32, len: u32, dest: Reg, regs: &mut Registers) -> Step {
+    fn payload(&self, base: Base, offset: u32, len: u32, dest: Reg, regs: &mut Registers) -> Flow {
         let header: Vec<u8> = match (base, self.packet.source, self.packet.destination) {
             (Base::Network, IpAddr::V4(s), IpAddr::V4(d)) => [&[0; 12][..], &s.octets(), &d.octets()].concat(),
             (Base::Network, IpAddr::V6(s), IpAddr::V6(d)) => [&[0; 8][..], &s.octets(), &d.octets()].concat(),
-            (Base::Network, ..) => return Step::Break,
+            (Base::Network, ..) => return Flow::Break,
             (Base::Transport, ..) => [[0, 0], self.packet.port.to_be_bytes()].concat(),
         };
         let (from, len) = (offset as usize, len as usize);
         match header.get(from..from + len) {
             Some(bytes) => {
                 regs.set(dest, bytes);
-                Step::Next
+                Flow::Next
             }
-            None => Step::Break,
+            None => Flow::Break,
         }
     }
 
-    fn dnat(&mut self, family: Family, addr: Reg, port: Reg, regs: &Registers) -> Step {
+    fn dnat(&mut self, family: Family, addr: Reg, port: Reg, regs: &Registers) -> Flow {
         self.packet.destination = match family {
             Family::V4 => IpAddr::from(regs.word(addr)),
             Family::V6 => IpAddr::from(<[u8; 16]>::try_from(regs.get(addr, 16)).unwrap_or_default()),
@@ -309,7 +461,7 @@ impl<'a> Walk<'a> {
         let [a, b, ..] = regs.word(port);
         self.packet.port = u16::from_be_bytes([a, b]);
         self.translated = true;
-        Step::Decide(Decision::Done)
+        Flow::Decide(Decision::Done)
     }
 
     fn lookup(&self, table: &Table, set: &str, source: Reg, regs: &Registers) -> Option<Data> {
@@ -333,13 +485,13 @@ enum Decision {
     Fate(Fate),
 }
 
-enum Step {
+enum Flow {
     Next,
     Break,
     Decide(Decision),
 }
 
-impl Step {
+impl Flow {
     fn go_on_if(condition: bool) -> Self {
         if condition { Self::Next } else { Self::Break }
     }

@@ -78,6 +78,18 @@ impl Value {
     }
 }
 
+/// `IFNAMSIZ`: an interface's name with its closing zero.
+const IFNAME_LEN: usize = 16;
+
+/// An interface's name as the kernel compares it: whole, filled with zeros. What is too long is cut.
+#[must_use]
+pub fn interface_name(name: &str) -> Value {
+    let mut bytes = [0; IFNAME_LEN];
+    let cut = name.len().min(IFNAME_LEN - 1);
+    bytes[..cut].copy_from_slice(&name.as_bytes()[..cut]);
+    Value::new().with(&bytes)
+}
+
 /// A transport protocol that has ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Proto {
@@ -135,6 +147,8 @@ pub enum DataType {
     InetService,
     /// A 32-bit number.
     Mark,
+    /// An interface's name.
+    IfName,
 }
 
 impl DataType {
@@ -142,7 +156,7 @@ impl DataType {
     #[must_use]
     pub const fn padded_len(self) -> usize {
         match self {
-            Self::Ipv6Addr => 16,
+            Self::Ipv6Addr | Self::IfName => 16,
             Self::Ipv4Addr | Self::InetProto | Self::InetService | Self::Mark => 4,
         }
     }
@@ -156,6 +170,7 @@ impl DataType {
             Self::InetProto => 12,
             Self::InetService => 13,
             Self::Mark => 19,
+            Self::IfName => 41,
         }
     }
 
@@ -168,6 +183,7 @@ impl DataType {
             Self::InetProto => "inet_proto",
             Self::InetService => "inet_service",
             Self::Mark => "mark",
+            Self::IfName => "ifname",
         }
     }
 
@@ -185,6 +201,12 @@ impl DataType {
             }
             Self::InetService => u16::from_be_bytes([word(bytes)[0], word(bytes)[1]]).to_string(),
             Self::Mark => u32::from_ne_bytes(word(bytes)).to_string(),
+            Self::IfName => {
+                let name = bytes.split(|b| *b == 0).next().unwrap_or_default();
+                // What is shorter than a whole name is what names begin with.
+                let rest = if bytes.len() < IFNAME_LEN { "*" } else { "" };
+                format!("\"{}{rest}\"", String::from_utf8_lossy(name))
+            }
         }
     }
 }

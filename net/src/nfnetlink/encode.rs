@@ -411,5 +411,6 @@ fn meta_key(key: MetaKey) -> u32 {
     match key {
         MetaKey::Mark => 3,
         MetaKey::L4Proto => 16,
+        MetaKey::IifName => 6,
     }
 }

@@ -16,12 +16,13 @@
 use pintle_nft::expr::{
     CmpOp, FIB_LOCAL, FibAddr, MetaKey, PortChoice, RejectWith, Want, clear_mark_bits, daddr, dport, in_range, saddr,
 };
+use pintle_nft::value::interface_name;
 use pintle_nft::{
     Chain, ChainKind, Cidr, DataType, Expr, Family, Hook, HookPoint, Name, Proto, Reg, Rule, Set, SetKind, Table,
     TableId, Value, Verdict,
 };
 
-use crate::config::{Config, Egress, NodePortAddresses};
+use crate::config::{Config, DetectLocal, Egress};
 
 /// `address . protocol . port` to what becomes of the packet.
 pub const SERVICE_IPS: &str = "service-ips";
@@ -38,8 +39,8 @@ pub const HAIRPIN: &str = "hairpin";
 /// Where refused packets go.
 pub const REJECT: &str = "reject";
 
-/// The bit of the packet mark that asks for masquerading; kube-proxy's, so that others who know it leave it alone.
-pub const MASQUERADE_BIT: u32 = 0x4000;
+/// The chains that packets enter by themselves: the last to come with a table, so that it works whole or not at all.
+pub const HOOKS: [&str; 3] = ["prerouting", "output", "postrouting"];
 
 const R0: Reg = Reg::new(0);
 /// `dstnat` and `srcnat` of linux/netfilter_ipv4.h.
@@ -88,7 +89,7 @@ pub fn table(config: &Config) -> Table {
     chain(
         "masquerade",
         None,
-        vec![clear_mark_bits(MASQUERADE_BIT).to_vec(), vec![Expr::Masquerade(PortChoice::Random)]],
+        vec![clear_mark_bits(config.masquerade_mark).to_vec(), vec![Expr::Masquerade(PortChoice::Random)]],
     );
     chain("egress", None, egress(config));
     table
@@ -153,11 +154,9 @@ fn services(config: &Config) -> Vec<Rule> {
             [vec![daddr(family, R0)], in_range(R0, range, CmpOp::Eq), vec![Expr::Verdict(Verdict::Drop)]].concat(),
         );
     }
-    match &config.node_port_addresses {
-        NodePortAddresses::All => rules.push(node_ports(config, None)),
-        NodePortAddresses::In(ranges) => {
-            rules.extend(config.ours(ranges).into_iter().map(|range| node_ports(config, Some(range))));
-        }
+    match config.node_port_ranges() {
+        None => rules.push(node_ports(config, None)),
+        Some(ranges) => rules.extend(ranges.into_iter().map(|range| node_ports(config, Some(range)))),
     }
     rules
 }
@@ -196,7 +195,7 @@ fn multicast(family: Family) -> Option<Cidr> {
 
 fn postrouting(config: &Config) -> Vec<Rule> {
     let family = config.family;
-    let (bit, none) = (Value::new().number(MASQUERADE_BIT), Value::new().number(0));
+    let (bit, none) = (Value::new().number(config.masquerade_mark), Value::new().number(0));
     let itself = Reg::new(addr_words(family));
     vec![
         vec![
@@ -233,6 +232,41 @@ fn egress(config: &Config) -> Vec<Rule> {
         rule
     };
     ranges.iter().map(rule).collect()
+}
+
+/// What a rule begins with so that it goes on only for pods' packets: one beginning for each way to be a pod. Empty
+/// when nobody can be told.
+#[must_use]
+pub fn if_pod(config: &Config) -> Vec<Rule> {
+    match config.pod_sources() {
+        Some(ranges) => {
+            let from = |r: Cidr| [vec![saddr(config.family, R0)], in_range(R0, r, CmpOp::Eq)].concat();
+            ranges.into_iter().map(from).collect()
+        }
+        None => interface(config, CmpOp::Eq).into_iter().collect(),
+    }
+}
+
+/// What a rule begins with so that it goes on only for packets that are no pod's; `None` when nobody can be told.
+#[must_use]
+pub fn unless_pod(config: &Config) -> Option<Rule> {
+    match config.pod_sources() {
+        Some(ranges) if ranges.is_empty() => None,
+        Some(ranges) => {
+            let unlike = |r: Cidr| [vec![saddr(config.family, R0)], in_range(R0, r, CmpOp::Ne)].concat();
+            Some(ranges.into_iter().flat_map(unlike).collect())
+        }
+        None => interface(config, CmpOp::Ne),
+    }
+}
+
+fn interface(config: &Config, op: CmpOp) -> Option<Rule> {
+    let value = match &config.detect_local {
+        DetectLocal::BridgeInterface(name) => interface_name(name),
+        DetectLocal::InterfaceNamePrefix(prefix) => Value::new().with(prefix.as_bytes()),
+        DetectLocal::ClusterCidr | DetectLocal::NodeCidr(_) => return None,
+    };
+    Some(vec![Expr::Meta { key: MetaKey::IifName, dest: R0 }, Expr::Cmp { op, source: R0, value }])
 }
 
 /// Goes on in another chain for good.

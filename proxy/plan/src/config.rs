@@ -17,23 +17,42 @@ pub struct Config {
     pub zone: Option<String>,
     /// Our node's addresses: one inside a load balancer's source ranges lets the node itself in.
     pub node_addrs: Vec<IpAddr>,
-    /// Where pods live. Sources outside are masqueraded on their way to a ClusterIP.
+    /// Where pods of the whole cluster live. Their packets to anywhere else leave with this machine's address.
     pub cluster_ranges: Vec<Cidr>,
+    /// How pods' packets are told from others'. Sources that are no pods are masqueraded on their way to a ClusterIP.
+    pub detect_local: DetectLocal,
     /// Where ClusterIPs are allocated. Unallocated ones are dropped here instead of leaving by the default route.
     pub service_ranges: Vec<Cidr>,
     /// Which of this machine's addresses answer on node ports.
     pub node_port_addresses: NodePortAddresses,
     /// Who is masqueraded on the way to a ClusterIP.
     pub masquerade: Masquerade,
+    /// The bits of the packet mark that ask for masquerading; nobody else may use them.
+    pub masquerade_mark: u32,
     /// What happens to packets of pods that leave the cluster.
     pub egress: Egress,
 }
 
-/// Which addresses answer on node ports. Loopback never does.
+/// How a pod's packet is told from others'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DetectLocal {
+    /// Its source lies in the cluster's pod ranges ([`Config::cluster_ranges`]); without any, nobody can be told.
+    ClusterCidr,
+    /// Its source lies in this node's own pod ranges.
+    NodeCidr(Vec<Cidr>),
+    /// It comes in by this bridge.
+    BridgeInterface(String),
+    /// It comes in by an interface whose name begins so.
+    InterfaceNamePrefix(String),
+}
+
+/// Which addresses answer on node ports. Loopback never does by rules; see [`crate::outputs::LoopbackPort`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodePortAddresses {
     /// All of this machine's.
     All,
+    /// Those of [`Config::node_addrs`]: what `primary` means to kube-proxy.
+    Primary,
     /// Those in these ranges.
     In(Vec<Cidr>),
 }
@@ -41,7 +60,7 @@ pub enum NodePortAddresses {
 /// Who is masqueraded on the way to a ClusterIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Masquerade {
-    /// Sources outside the cluster's ranges.
+    /// Whoever is no pod.
     OffCluster,
     /// Everybody.
     All,
@@ -56,8 +75,11 @@ pub enum Egress {
     Leave,
 }
 
+/// kube-proxy's bit, so that others who know it leave it alone.
+pub const MASQUERADE_MARK: u32 = 0x4000;
+
 impl Config {
-    /// A node's configuration with defaults for everything but its name and the ranges.
+    /// A node's configuration with defaults for everything but its name and the ranges; IPv4.
     #[must_use]
     pub fn new(node: &str, cluster_ranges: Vec<Cidr>, service_ranges: Vec<Cidr>) -> Self {
         Self {
@@ -67,14 +89,45 @@ impl Config {
             zone: None,
             node_addrs: Vec::new(),
             cluster_ranges,
+            detect_local: DetectLocal::ClusterCidr,
             service_ranges,
             node_port_addresses: NodePortAddresses::All,
             masquerade: Masquerade::OffCluster,
+            masquerade_mark: MASQUERADE_MARK,
             egress: Egress::Masquerade,
         }
     }
 
+    /// The same for the other family; ranges and addresses of both may be mixed in every list.
+    #[must_use]
+    pub fn for_family(&self, family: Family) -> Self {
+        Self { family, ..self.clone() }
+    }
+
     pub(crate) fn ours(&self, ranges: &[Cidr]) -> Vec<Cidr> {
         ranges.iter().copied().filter(|r| r.family() == self.family).collect()
+    }
+
+    /// The ranges that answer on node ports; `None` for all of the machine's addresses.
+    #[must_use]
+    pub fn node_port_ranges(&self) -> Option<Vec<Cidr>> {
+        match &self.node_port_addresses {
+            NodePortAddresses::All => None,
+            NodePortAddresses::Primary => {
+                let ours = self.node_addrs.iter().copied().filter(|a| Family::of(*a) == self.family);
+                Some(ours.map(Cidr::host).collect())
+            }
+            NodePortAddresses::In(ranges) => Some(self.ours(ranges)),
+        }
+    }
+
+    /// The ranges by whose sources pods are told, if that is how.
+    #[must_use]
+    pub fn pod_sources(&self) -> Option<Vec<Cidr>> {
+        match &self.detect_local {
+            DetectLocal::ClusterCidr => Some(self.ours(&self.cluster_ranges)),
+            DetectLocal::NodeCidr(ranges) => Some(self.ours(ranges)),
+            DetectLocal::BridgeInterface(_) | DetectLocal::InterfaceNamePrefix(_) => None,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The endpoints of a Service in the proxy's own words, and the choice of those that serve. Slices of a Service are
 //! merged; of an address told twice, the ready one counts.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1 as discovery;
@@ -9,22 +9,33 @@ use pintle_nft::{Family, Proto};
 
 use crate::config::Config;
 use crate::issue::{Issue, Problem};
-use crate::service::{Policy, Port, ServiceName, is_usable, parse_addr, proto, usable_port};
+use crate::service::{Policy, Port, Service, ServiceName, is_usable, parse_addr, proto, usable_port};
 
 /// The label that names a slice's Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// One EndpointSlice.
+/// One EndpointSlice. There are hundreds of thousands of endpoints in a large cluster: it is kept small.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
-    /// Ports by name and protocol.
-    pub ports: BTreeMap<(String, Proto), u16>,
-    /// Endpoints; each listens on all ports.
-    pub endpoints: Vec<Endpoint>,
+    /// Ports, each listened on by all endpoints.
+    pub ports: Box<[SlicePort]>,
+    /// Endpoints.
+    pub endpoints: Box<[Endpoint]>,
+}
+
+/// One port of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// Its name, by which a Service's port finds it; may be empty.
+    pub name: Box<str>,
+    /// Transport protocol.
+    pub proto: Proto,
+    /// The number.
+    pub port: u16,
 }
 
 /// One endpoint of a slice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its address.
     pub addr: IpAddr,
@@ -32,10 +43,10 @@ pub struct Endpoint {
     pub state: State,
     /// Where it is.
     pub place: Place,
-    /// Nodes it is meant to serve, empty where nothing is said.
-    pub for_nodes: Vec<String>,
-    /// Zones it is meant to serve, empty where nothing is said.
-    pub for_zones: Vec<String>,
+    /// Whether it is meant for our node.
+    pub node_hint: Hint,
+    /// Whether it is meant for our zone.
+    pub zone_hint: Hint,
 }
 
 /// Whether an endpoint takes connections.
@@ -45,6 +56,8 @@ pub enum State {
     Ready,
     /// On its way out and still answering: the last resort.
     Leaving,
+    /// Answering, but neither ready nor on its way out: takes no new connections, keeps those it has.
+    Serving,
     /// Not to be used.
     Unready,
 }
@@ -58,6 +71,17 @@ pub enum Place {
     Elsewhere,
 }
 
+/// What an endpoint's hints say of us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hint {
+    /// It has none.
+    None,
+    /// It is meant for us.
+    Us,
+    /// It is meant for others.
+    Others,
+}
+
 /// One server of one Service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Backend {
@@ -67,15 +91,22 @@ pub struct Backend {
     pub port: u16,
 }
 
-/// The servers of one Service port, for each policy.
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::net::SocketAddr::new(self.addr, self.port).fmt(f)
+    }
+}
+
+/// The servers of one Service port, for each policy. A server keeps its position as long as it serves, so that a
+/// change of one is a change of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// For policy Cluster; those on this node come first.
-    pub cluster: Vec<Backend>,
-    /// For policy Local.
-    pub local: Vec<Backend>,
+    /// For policy Cluster.
+    pub cluster: Box<[Backend]>,
+    /// For policy Local; empty for a Service that never asks.
+    pub local: Box<[Backend]>,
     /// Addresses on this node among both: they may reach themselves.
-    pub here: Vec<IpAddr>,
+    pub here: Box<[IpAddr]>,
 }
 
 impl Selection {
@@ -98,7 +129,7 @@ impl Selection {
 /// The Service a slice belongs to.
 #[must_use]
 pub fn service_of(object: &discovery::EndpointSlice) -> Option<ServiceName> {
-    let name = object.metadata.labels.as_ref()?.get(SERVICE_NAME)?.clone();
+    let name = object.metadata.labels.as_ref()?.get(SERVICE_NAME).filter(|n| !n.is_empty())?.clone();
     Some(ServiceName { namespace: object.metadata.namespace.clone().unwrap_or_default(), name })
 }
 
@@ -117,17 +148,17 @@ pub fn read(
     if family != Some(config.family) {
         return Slice::default();
     }
-    let mut ports = BTreeMap::new();
+    let mut ports = Vec::new();
     for port in object.ports.iter().flatten() {
         // A port without a number means "all ports" to others; a Service cannot lead there.
         let Some(number) = port.port else { continue };
         let name = port.name.clone().unwrap_or_default();
         match (proto(port.protocol.as_deref()), usable_port(number)) {
-            (Some(proto), Some(number)) => drop(ports.insert((name, proto), number)),
+            (Some(proto), Some(port)) => ports.push(SlicePort { name: name.into(), proto, port }),
             _ => issues.push(Issue { service: service.clone(), problem: Problem::BadPort { port: name } }),
         }
     }
-    let mut endpoints = Vec::new();
+    let mut endpoints = Vec::with_capacity(object.endpoints.as_ref().map_or(0, Vec::len));
     for endpoint in object.endpoints.iter().flatten() {
         // Further addresses of one endpoint mean nothing, says the API.
         let Some(text) = endpoint.addresses.first() else { continue };
@@ -138,86 +169,164 @@ pub fn read(
             }
         }
     }
-    Slice { ports, endpoints }
+    Slice { ports: ports.into(), endpoints: endpoints.into() }
 }
 
 fn read_endpoint(config: &Config, addr: IpAddr, endpoint: &discovery::Endpoint) -> Endpoint {
-    let conditions = endpoint.conditions.clone().unwrap_or_default();
-    // Unset means ready; unset "serving" means the same as ready; unset "terminating" means no.
-    let ready = conditions.ready.unwrap_or(true);
-    let leaving = conditions.terminating.unwrap_or(false) && conditions.serving.unwrap_or(ready);
-    let state = match (ready, leaving) {
-        (true, _) => State::Ready,
-        (false, true) => State::Leaving,
-        (false, false) => State::Unready,
+    // Unset means ready and serving; unset "terminating" means no.
+    let (ready, serving, terminating) = endpoint.conditions.as_ref().map_or((true, true, false), |c| {
+        (c.ready.unwrap_or(true), c.serving.unwrap_or(true), c.terminating.unwrap_or(false))
+    });
+    let state = match (ready, serving, terminating) {
+        (true, ..) => State::Ready,
+        (false, true, true) => State::Leaving,
+        (false, true, false) => State::Serving,
+        (false, false, _) => State::Unready,
     };
-    let hints = endpoint.hints.clone().unwrap_or_default();
+    let hint = |names: Option<Vec<&str>>, us: Option<&str>| match names {
+        None => Hint::None,
+        Some(names) if names.is_empty() => Hint::None,
+        Some(names) if us.is_some_and(|us| names.contains(&us)) => Hint::Us,
+        Some(_) => Hint::Others,
+    };
+    let hints = endpoint.hints.as_ref();
+    let nodes = hints.and_then(|h| Some(h.for_nodes.as_ref()?.iter().map(|n| n.name.as_str()).collect()));
+    let zones = hints.and_then(|h| Some(h.for_zones.as_ref()?.iter().map(|z| z.name.as_str()).collect()));
     let here = endpoint.node_name.as_deref() == Some(&config.node);
     Endpoint {
         addr,
         state,
         place: if here { Place::Here } else { Place::Elsewhere },
-        for_nodes: hints.for_nodes.unwrap_or_default().into_iter().map(|n| n.name).collect(),
-        for_zones: hints.for_zones.unwrap_or_default().into_iter().map(|z| z.name).collect(),
+        node_hint: hint(nodes, Some(&config.node)),
+        zone_hint: hint(zones, config.zone.as_deref()),
     }
+}
+
+/// Every endpoint of a port with its server, once, sorted; of an address told twice, the best state counts.
+fn of_port<'a>(port: &Port, slices: impl Iterator<Item = &'a Slice>) -> Vec<(Backend, Endpoint)> {
+    let mut all: Vec<(Backend, Endpoint)> = Vec::new();
+    for slice in slices {
+        let Some(found) = slice.ports.iter().find(|p| p.name == port.name && p.proto == port.proto) else { continue };
+        all.extend(slice.endpoints.iter().map(|e| (Backend { addr: e.addr, port: found.port }, *e)));
+    }
+    all.sort_by_key(|(backend, e)| (*backend, e.state, e.place, e.node_hint, e.zone_hint));
+    all.dedup_by_key(|(backend, _)| *backend);
+    all
 }
 
 /// Chooses the servers of a port: the ready ones, or if there are none, those on their way out that still answer;
-/// decided separately for all and for this node.
+/// decided separately for all and for this node. Servers that were chosen `before` keep their positions.
 #[must_use]
-pub fn select<'a>(config: &Config, port: &Port, slices: impl Iterator<Item = &'a Slice>) -> Selection {
-    let mut all: BTreeMap<Backend, &Endpoint> = BTreeMap::new();
-    for slice in slices {
-        let Some(number) = slice.ports.get(&(port.name.clone(), port.proto)) else { continue };
-        for endpoint in slice.endpoints.iter().filter(|e| e.state != State::Unready) {
-            let backend = Backend { addr: endpoint.addr, port: *number };
-            let known = all.entry(backend).or_insert(endpoint);
-            if endpoint.state < known.state {
-                *known = endpoint;
-            }
-        }
-    }
-    let all: Vec<(Backend, &Endpoint)> = all.into_iter().collect();
-    let here: Vec<(Backend, &Endpoint)> = all.iter().filter(|(_, e)| e.place == Place::Here).copied().collect();
-    let cluster = near(config, best(&all));
-    let local = best(&here);
+pub fn select<'a>(
+    config: &Config,
+    service: &Service,
+    port: &Port,
+    slices: impl Iterator<Item = &'a Slice>,
+    before: Option<&Selection>,
+) -> Selection {
+    // A Service's endpoints nobody can reach are no business of ours.
+    let all = of_port(port, slices);
+    let cluster = near(config, best(all.iter()));
+    let local =
+        if service.uses_local() { best(all.iter().filter(|(_, e)| e.place == Place::Here)) } else { Vec::new() };
     let mut here: Vec<IpAddr> =
         cluster.iter().chain(&local).filter(|(_, e)| e.place == Place::Here).map(|(b, _)| b.addr).collect();
-    here.sort();
+    here.sort_unstable();
     here.dedup();
-    let (first, rest): (Vec<_>, Vec<_>) = cluster.into_iter().partition(|(_, e)| e.place == Place::Here);
+    let place = |chosen: Vec<&(Backend, Endpoint)>, before: Option<&[Backend]>| {
+        let chosen: Vec<Backend> = chosen.into_iter().map(|(b, _)| *b).collect();
+        keep_positions(before.unwrap_or_default(), chosen)
+    };
     Selection {
-        cluster: first.into_iter().chain(rest).map(|(b, _)| b).collect(),
-        local: local.into_iter().map(|(b, _)| b).collect(),
-        here,
+        cluster: place(cluster, before.map(|s| &*s.cluster)),
+        local: place(local, before.map(|s| &*s.local)),
+        here: here.into(),
     }
 }
 
-fn best<'a>(endpoints: &[(Backend, &'a Endpoint)]) -> Vec<(Backend, &'a Endpoint)> {
-    let of = |state| endpoints.iter().filter(move |(_, e)| e.state == state).copied().collect::<Vec<_>>();
+/// The servers of a port to which existing flows may go on: all that answer, whatever the policy.
+#[must_use]
+pub fn serving<'a>(port: &Port, slices: impl Iterator<Item = &'a Slice>) -> Vec<Backend> {
+    of_port(port, slices).into_iter().filter(|(_, e)| e.state != State::Unready).map(|(b, _)| b).collect()
+}
+
+/// How many ready endpoints are on this node, over all ports: what a load balancer's health check asks.
+#[must_use]
+pub fn ready_here<'a>(slices: impl Iterator<Item = &'a Slice>) -> usize {
+    let here = slices.flat_map(|s| &s.endpoints).filter(|e| e.place == Place::Here && e.state == State::Ready);
+    here.map(|e| e.addr).collect::<HashSet<_>>().len()
+}
+
+fn best<'a>(endpoints: impl Iterator<Item = &'a (Backend, Endpoint)> + Clone) -> Vec<&'a (Backend, Endpoint)> {
+    let of = |state| endpoints.clone().filter(move |(_, e)| e.state == state).collect::<Vec<_>>();
     let ready = of(State::Ready);
     if ready.is_empty() { of(State::Leaving) } else { ready }
 }
 
 /// Those meant for this node, else for this zone: if every one says whom it is meant for, and some are for us.
-fn near<'a>(config: &Config, endpoints: Vec<(Backend, &'a Endpoint)>) -> Vec<(Backend, &'a Endpoint)> {
-    let is_for = |hints: &[String], us: &str| hints.iter().any(|h| h == us);
+fn near<'a>(config: &Config, endpoints: Vec<&'a (Backend, Endpoint)>) -> Vec<&'a (Backend, Endpoint)> {
     if endpoints.iter().any(|(_, e)| e.state != State::Ready) {
         return endpoints;
     }
-    if endpoints.iter().all(|(_, e)| !e.for_nodes.is_empty()) {
-        let ours: Vec<_> = endpoints.iter().filter(|(_, e)| is_for(&e.for_nodes, &config.node)).copied().collect();
-        if !ours.is_empty() {
-            return ours;
+    let ours = |hint: fn(&Endpoint) -> Hint| {
+        let said = endpoints.iter().all(|(_, e)| hint(e) != Hint::None);
+        let ours: Vec<_> = endpoints.iter().filter(|(_, e)| said && hint(e) == Hint::Us).copied().collect();
+        (!ours.is_empty()).then_some(ours)
+    };
+    let for_zone = || config.zone.as_ref().and_then(|_| ours(|e| e.zone_hint));
+    ours(|e| e.node_hint).or_else(for_zone).unwrap_or(endpoints)
+}
+
+/// Places the wanted servers (sorted) so that those placed before stay; holes are filled by new ones, then from the end.
+fn keep_positions(before: &[Backend], wanted: Vec<Backend>) -> Box<[Backend]> {
+    if before.is_empty() || before == wanted {
+        return wanted.into();
+    }
+    let known: HashSet<&Backend> = before.iter().collect();
+    let mut fresh = wanted.iter().filter(|b| !known.contains(b)).copied();
+    let mut places: Vec<Option<Backend>> =
+        before.iter().map(|b| if wanted.binary_search(b).is_ok() { Some(*b) } else { fresh.next() }).collect();
+    places.extend(fresh.map(Some));
+    let mut at = 0;
+    while at < places.len() {
+        if places[at].is_none() {
+            places.swap_remove(at);
+        } else {
+            at += 1;
         }
     }
-    if let Some(zone) = &config.zone
-        && endpoints.iter().all(|(_, e)| !e.for_zones.is_empty())
-    {
-        let ours: Vec<_> = endpoints.iter().filter(|(_, e)| is_for(&e.for_zones, zone)).copied().collect();
-        if !ours.is_empty() {
-            return ours;
+    places.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn servers(list: &[u8]) -> Vec<Backend> {
+        list.iter().map(|n| Backend { addr: IpAddr::from([10, 0, 0, *n]), port: 80 }).collect()
+    }
+
+    #[test]
+    fn a_server_that_stays_keeps_its_position() {
+        for (before, wanted, after) in [
+            (&[][..], &[1, 2, 3][..], &[1, 2, 3][..]),
+            (&[1, 2, 3], &[2, 3], &[3, 2]),
+            (&[1, 2, 3], &[1, 2], &[1, 2]),
+            (&[1, 2, 3], &[2, 3, 4], &[4, 2, 3]),
+            (&[3, 1], &[1, 2, 3, 4], &[3, 1, 2, 4]),
+            (&[1, 2, 3], &[], &[]),
+            (&[1, 2, 3, 4], &[3], &[3]),
+            (&[1, 2, 3, 4], &[9], &[9]),
+        ] {
+            assert_eq!(&*keep_positions(&servers(before), servers(wanted)), servers(after), "{before:?} to {wanted:?}");
         }
     }
-    endpoints
+
+    #[test]
+    fn an_endpoint_is_a_few_words() {
+        assert!(size_of::<Endpoint>() <= 24 && size_of::<Backend>() <= 20);
+        let of = |text: &str| Backend { addr: text.parse().unwrap(), port: 80 };
+        assert_eq!([of("10.0.0.1").to_string(), of("fd00::1").to_string()], ["10.0.0.1:80", "[fd00::1]:80"]);
+    }
 }

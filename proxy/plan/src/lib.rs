@@ -1,19 +1,35 @@
-//! Services and EndpointSlices in, an nftables ruleset out. Pure: no clock, no socket, no API server.
+//! Services and EndpointSlices in, rules out. Pure: no clock, no socket, no API server.
 //!
-//! The layout: constant rules, everything in maps. A frontend is one element of a verdict map; its servers are elements
-//! of one map that all Services share; chains exist per number of servers, not per Service. So the table's rules do not
-//! grow with the cluster, and a change is as large as what changed.
+//! ```text
+//! API objects ─► ServiceMap (who answers where, by whom; knows no packet filter)
+//!                    ├─► nftables ─► Ruleset, Transaction        the default backend
+//!                    ├─► outputs: health checks, loopback ports, flows to forget
+//!                    └─► any other `Backend`
+//! ```
+//!
+//! The nftables layout: constant rules, everything in maps. A frontend is one element of a verdict map; its servers are
+//! elements of one map that all Services share; chains exist per number of servers, not per Service. So the table's
+//! rules do not grow with the cluster, and a change is as large as what changed.
 
+pub mod backend;
 pub mod base;
+mod claims;
 pub mod config;
 pub mod endpoints;
 pub mod fragment;
 pub mod issue;
+pub mod map;
+pub mod nftables;
+pub mod outputs;
 pub mod planner;
+pub mod planners;
 pub mod service;
 
-pub use config::{Config, Egress, Masquerade, NodePortAddresses};
-pub use fragment::Claim;
+pub use backend::Backend;
+pub use config::{Config, DetectLocal, Egress, Masquerade, NodePortAddresses};
 pub use issue::{Issue, Problem};
-pub use planner::{Change, Planner, Update};
-pub use service::ServiceName;
+pub use map::{Change, ServiceMap};
+pub use outputs::{Counts, HealthCheck, LoopbackPort};
+pub use planner::{Planner, Slot, Update};
+pub use planners::Planners;
+pub use service::{Claim, ServiceName};

@@ -36,29 +36,111 @@ impl fmt::Display for ServiceName {
 pub struct Service {
     /// Seconds since the epoch at which it was made: of two with the same address, the older one has it.
     pub created_s: i64,
-    /// Its virtual address of our family.
-    pub cluster_ip: Option<IpAddr>,
+    /// Its virtual address of our family. A Service without one is not of our family, whatever else it has.
+    pub cluster_ip: IpAddr,
     /// Addresses of load balancers that send packets to this node with that destination.
-    pub load_balancer_ips: Vec<IpAddr>,
+    pub load_balancer_ips: Box<[IpAddr]>,
     /// Addresses somebody else routes here.
-    pub external_ips: Vec<IpAddr>,
-    /// Who may speak to the load balancers' addresses; `None` for everybody.
-    pub source_ranges: Option<Vec<Cidr>>,
+    pub external_ips: Box<[IpAddr]>,
+    /// Who may speak to the load balancers' addresses, of both families; `None` for everybody.
+    pub source_ranges: Option<Box<[Cidr]>>,
     /// Where packets from outside the cluster go.
     pub external: Policy,
     /// Where packets to the ClusterIP go.
     pub internal: Policy,
     /// Whether a client stays with its endpoint.
     pub affinity: Affinity,
+    /// Where load balancers ask whether this node has servers of its own; only for external policy Local.
+    pub health_check_port: Option<u16>,
     /// Its ports.
-    pub ports: Vec<Port>,
+    pub ports: Box<[Port]>,
+}
+
+impl Service {
+    /// Whether any of its frontends leads to this node's servers only.
+    #[must_use]
+    pub fn uses_local(&self) -> bool {
+        self.internal == Policy::Local || self.external == Policy::Local
+    }
+
+    /// Where one of its ports answers, the ClusterIP first. An address that is told twice counts once.
+    pub fn frontends<'a>(&'a self, port: &'a Port) -> impl Iterator<Item = Frontend> + 'a {
+        let balanced = self.load_balancer_ips.iter().filter(|a| **a != self.cluster_ip);
+        let told = |a: &IpAddr| *a == self.cluster_ip || self.load_balancer_ips.contains(a);
+        let external = self.external_ips.iter().filter(move |a| !told(a));
+        let vip = |via| move |addr: IpAddr| Frontend { via, at: Claim::Vip(addr, port.proto, port.port) };
+        std::iter::once(self.cluster_ip)
+            .map(vip(Via::ClusterIp))
+            .chain(balanced.copied().map(vip(Via::LoadBalancer)))
+            .chain(external.copied().map(vip(Via::ExternalIp)))
+            .chain(port.node_port.map(|n| Frontend { via: Via::NodePort, at: Claim::NodePort(port.proto, n) }))
+    }
+
+    /// The policy of a kind of frontend.
+    #[must_use]
+    pub fn policy(&self, via: Via) -> Policy {
+        match via {
+            Via::ClusterIp => self.internal,
+            Via::ExternalIp | Via::LoadBalancer | Via::NodePort => self.external,
+        }
+    }
+}
+
+/// A place at which a Service answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frontend {
+    /// What kind of place.
+    pub via: Via,
+    /// Which.
+    pub at: Claim,
+}
+
+/// By which kind of address a packet comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Via {
+    /// The Service's own address.
+    ClusterIp,
+    /// An address that somebody else routes here.
+    ExternalIp,
+    /// A load balancer's address; the Service's source ranges guard it.
+    LoadBalancer,
+    /// A port of this machine's own addresses.
+    NodePort,
+}
+
+/// Something only one Service can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Claim {
+    /// A port of a virtual address.
+    Vip(IpAddr, Proto, u16),
+    /// A node port.
+    NodePort(Proto, u16),
+}
+
+impl Claim {
+    /// Its transport protocol.
+    #[must_use]
+    pub fn proto(&self) -> Proto {
+        match self {
+            Self::Vip(_, proto, _) | Self::NodePort(proto, _) => *proto,
+        }
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vip(addr, proto, port) => write!(f, "{}/{}", std::net::SocketAddr::new(*addr, *port), proto.name()),
+            Self::NodePort(proto, port) => write!(f, "node port {port}/{}", proto.name()),
+        }
+    }
 }
 
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     /// Its name, by which endpoints are found; may be empty.
-    pub name: String,
+    pub name: Box<str>,
     /// Transport protocol.
     pub proto: Proto,
     /// The port on virtual addresses.
@@ -88,7 +170,7 @@ pub enum Affinity {
     },
 }
 
-/// The outcome of reading a Service: `None` when this proxy has nothing to do with it.
+/// The outcome of reading a Service: `None` when a proxy of our family has nothing to do with it.
 pub fn read(config: &Config, object: &core::Service, issues: &mut Vec<Issue>) -> Option<Service> {
     let spec = object.spec.as_ref()?;
     let labels = object.metadata.labels.as_ref();
@@ -99,20 +181,27 @@ pub fn read(config: &Config, object: &core::Service, issues: &mut Vec<Issue>) ->
         return None;
     }
     let mut reader = Reader { config, name: name_of(&object.metadata), issues };
-    let cluster_ips = spec.cluster_ips.clone().or_else(|| spec.cluster_ip.clone().map(|ip| vec![ip]));
-    let cluster_ip = reader.addrs("spec.clusterIP", cluster_ips.unwrap_or_default()).into_iter().next();
+    let listed = spec.cluster_ips.as_deref().filter(|l| !l.is_empty());
+    let cluster_ips = listed.unwrap_or(spec.cluster_ip.as_slice());
+    let cluster_ip = reader.addrs("spec.clusterIP", cluster_ips.iter()).first().copied()?;
     let policy =
         |text: Option<&String>| if text.is_some_and(|t| t == "Local") { Policy::Local } else { Policy::Cluster };
+    let external = policy(spec.external_traffic_policy.as_ref());
+    let is_balanced = spec.type_.as_deref() == Some("LoadBalancer");
     Some(Service {
         created_s: object.metadata.creation_timestamp.as_ref().map_or(0, |t| t.0.as_second()),
         cluster_ip,
-        load_balancer_ips: reader.load_balancer(object),
-        external_ips: reader.addrs("spec.externalIPs", spec.external_ips.clone().unwrap_or_default()),
+        load_balancer_ips: reader.load_balancer(object, is_balanced),
+        external_ips: reader.addrs("spec.externalIPs", spec.external_ips.iter().flatten()),
         source_ranges: reader.ranges(spec.load_balancer_source_ranges.as_deref().unwrap_or_default()),
-        external: policy(spec.external_traffic_policy.as_ref()),
+        external,
         internal: policy(spec.internal_traffic_policy.as_ref()),
         affinity: affinity(spec),
-        ports: spec.ports.iter().flatten().filter_map(|p| reader.port(p)).collect(),
+        health_check_port: spec
+            .health_check_node_port
+            .filter(|_| is_balanced && external == Policy::Local)
+            .and_then(usable_port),
+        ports: reader.ports(spec),
     })
 }
 
@@ -147,21 +236,21 @@ impl Reader<'_> {
     }
 
     /// The addresses of our family; the other family's are another planner's.
-    fn addrs(&mut self, field: &'static str, texts: Vec<String>) -> Vec<IpAddr> {
+    fn addrs<'a>(&mut self, field: &'static str, texts: impl Iterator<Item = &'a String>) -> Box<[IpAddr]> {
         let mut addrs = Vec::new();
-        for value in texts.into_iter().filter(|t| !t.is_empty()) {
-            match parse_addr(&value) {
-                Some(addr) if !is_usable(addr) => self.issue(Problem::BadAddress { field, value }),
+        for value in texts.filter(|t| !t.is_empty()) {
+            match parse_addr(value) {
+                Some(addr) if !is_usable(addr) => self.issue(Problem::BadAddress { field, value: value.clone() }),
                 Some(addr) if Family::of(addr) == self.config.family && !addrs.contains(&addr) => addrs.push(addr),
                 Some(_) => {}
-                None => self.issue(Problem::BadAddress { field, value }),
+                None => self.issue(Problem::BadAddress { field, value: value.clone() }),
             }
         }
-        addrs
+        addrs.into()
     }
 
     /// The ranges of both families. A list of which nothing is usable still means that not everybody may come.
-    fn ranges(&mut self, texts: &[String]) -> Option<Vec<Cidr>> {
+    fn ranges(&mut self, texts: &[String]) -> Option<Box<[Cidr]>> {
         let mut ranges = Vec::new();
         for value in texts {
             match value.trim().parse::<Cidr>() {
@@ -171,28 +260,41 @@ impl Reader<'_> {
                 }
             }
         }
-        (!texts.is_empty()).then_some(ranges)
+        (!texts.is_empty()).then(|| ranges.into())
     }
 
     /// The addresses at which load balancers deliver packets as they are. With ipMode Proxy, they translate them to
     /// node ports first, and the address must not be short-circuited here.
-    fn load_balancer(&mut self, object: &core::Service) -> Vec<IpAddr> {
+    fn load_balancer(&mut self, object: &core::Service, is_balanced: bool) -> Box<[IpAddr]> {
         let ingress = object.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.as_ref());
-        let is_balanced = object.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("LoadBalancer");
-        let texts = ingress
-            .into_iter()
-            .flatten()
-            .filter(|i| is_balanced && i.ip_mode.as_deref() != Some("Proxy"))
-            .filter_map(|i| i.ip.clone())
-            .collect();
-        self.addrs("status.loadBalancer.ingress.ip", texts)
+        let ours = ingress.into_iter().flatten().filter(|i| is_balanced && i.ip_mode.as_deref() != Some("Proxy"));
+        self.addrs("status.loadBalancer.ingress.ip", ours.filter_map(|i| i.ip.as_ref()))
+    }
+
+    /// A number told twice is the first telling's.
+    fn ports(&mut self, spec: &core::ServiceSpec) -> Box<[Port]> {
+        let mut ports: Vec<Port> = Vec::new();
+        for told in spec.ports.iter().flatten() {
+            let Some(mut port) = self.port(told) else { continue };
+            let twice = |same: &dyn Fn(&Port) -> bool| ports.iter().any(|p| p.proto == port.proto && same(p));
+            if twice(&|p| p.port == port.port) {
+                self.issue(Problem::BadPort { port: told.port.to_string() });
+                continue;
+            }
+            if twice(&|p| p.node_port.is_some() && p.node_port == port.node_port) {
+                self.issue(Problem::BadPort { port: format!("node port {}", port.node_port.unwrap_or_default()) });
+                port.node_port = None;
+            }
+            ports.push(port);
+        }
+        ports.into()
     }
 
     fn port(&mut self, port: &core::ServicePort) -> Option<Port> {
         let name = port.name.clone().unwrap_or_default();
         let read = || {
             Some(Port {
-                name: name.clone(),
+                name: name.as_str().into(),
                 proto: proto(port.protocol.as_deref())?,
                 port: usable_port(port.port)?,
                 node_port: match port.node_port {

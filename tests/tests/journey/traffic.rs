@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use pintle_nft::trace::{Machine, Origin, Packet, summary, trace};
+use pintle_nft::trace::{Interface, Machine, Origin, Packet, summary, trace};
 use pintle_nft::{Proto, text};
 use pintle_proxy_plan::{Change, Config, Planner};
 
@@ -37,6 +37,7 @@ impl Proxy {
             proto: Proto::Tcp,
             port,
             origin: Origin::Arriving,
+            ingress: Interface::default(),
         };
         let fates = trace(&self.0.full(), &Machine::default(), packet);
         tale.say(format!("{source} ({whence}) → {SERVICE_IP}:{port} → {}", summary(&fates)));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use pintle_nft::trace::{Machine, Origin, Packet, summary, trace};
+use pintle_nft::trace::{Interface, Machine, Origin, Packet, summary, trace};
 use pintle_nft::{Proto, Value};
 use pintle_proxy_plan::{Change, Config, Masquerade, NodePortAddresses, Planner};
 use serde_json::{Value as Json, json};
@@ -21,7 +21,8 @@ fn machine() -> Machine {
 
 fn packet(from: (&str, Origin), to: &str, proto: Proto) -> Packet {
     let to: SocketAddr = to.parse().unwrap();
-    Packet { source: from.0.parse().unwrap(), destination: to.ip(), proto, port: to.port(), origin: from.1 }
+    let (source, ingress) = (from.0.parse().unwrap(), Interface::default());
+    Packet { source, destination: to.ip(), proto, port: to.port(), origin: from.1, ingress }
 }
 
 #[track_caller]
