@@ -3,7 +3,7 @@
 //!
 //! Does not own: which request is safe to repeat (see `request.rs`); it only says when a request never left.
 
-use crate::{Config, Error, tls};
+use crate::{Config, Error, Kubeconfig, tls};
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
@@ -13,12 +13,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
 
 /// A dead peer that sends no FIN is noticed after twice this, while any request or watch is open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -102,21 +104,34 @@ fn request_http1(mut request: Request<Body>) -> Request<Body> {
 impl Endpoint {
     /// An endpoint over TCP and TLS.
     pub(crate) fn tls(config: &Config) -> Result<Self, Error> {
-        let bad = |why: &str| Error::Config { what: format!("server {:?}", config.server), why: why.to_owned() };
-        let uri: Uri = config.server.parse().map_err(|_| bad("not a URL"))?;
-        if uri.scheme_str() != Some("https") {
-            return Err(bad("only https:// is spoken"));
-        }
-        let authority = uri.authority().ok_or_else(|| bad("no host"))?;
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let port = authority.port_u16().unwrap_or(443);
-        let name = ServerName::try_from(host.clone()).map_err(|_| bad("not a host name or address"))?;
+        let place = Place::of(config)?;
+        let base = place.base.clone();
         let tls = tls::client_config(config)?;
-        let connector = tokio_rustls::TlsConnector::from(tls.config);
+        let connector = TlsConnector::from(tls.config);
         let dial = move || -> Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>> {
-            Box::pin(dial_tls(host.clone(), port, name.clone(), connector.clone()))
+            Box::pin(dial_tls(place.clone(), connector.clone()))
         };
-        Ok(Self::new(Box::new(dial), format!("https://{authority}"), tls.pinned))
+        Ok(Self::new(Box::new(dial), base, tls.pinned))
+    }
+
+    /// As [`Endpoint::tls`], with the certificates that `kubeconfig` holds when a connection is made: whoever renews
+    /// them there need not tell us. `config` is what the file holds now.
+    pub(crate) fn following(config: &Config, kubeconfig: PathBuf) -> Result<Self, Error> {
+        let place = Place::of(config)?;
+        let base = place.base.clone();
+        let first = TlsConnector::from(tls::client_config(config)?.config);
+        let dial = move || -> Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>> {
+            let read = Kubeconfig::read(&kubeconfig).and_then(|file| file.config(&kubeconfig));
+            let connector = match read.and_then(|config| tls::client_config(&config)) {
+                Ok(tls) => TlsConnector::from(tls.config),
+                Err(error) => {
+                    tracing::warn!(path = %kubeconfig.display(), %error, "going on with what was read at the start");
+                    first.clone()
+                }
+            };
+            Box::pin(dial_tls(place.clone(), connector))
+        };
+        Ok(Self::new(Box::new(dial), base, Arc::default()))
     }
 
     /// An endpoint over any stream.
@@ -170,15 +185,33 @@ impl Endpoint {
     }
 }
 
-async fn dial_tls(
+/// Where a server listens, and what its certificate must say.
+#[derive(Clone)]
+struct Place {
     host: String,
     port: u16,
     name: ServerName<'static>,
-    connector: tokio_rustls::TlsConnector,
-) -> io::Result<Wire> {
-    let tcp = TcpStream::connect((host.as_str(), port)).await?;
+    base: String,
+}
+
+impl Place {
+    fn of(config: &Config) -> Result<Self, Error> {
+        let bad = |why: &str| Error::Config { what: format!("server {:?}", config.server), why: why.to_owned() };
+        let uri: Uri = config.server.parse().map_err(|_| bad("not a URL"))?;
+        if uri.scheme_str() != Some("https") {
+            return Err(bad("only https:// is spoken"));
+        }
+        let authority = uri.authority().ok_or_else(|| bad("no host"))?;
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(host.clone()).map_err(|_| bad("not a host name or address"))?;
+        Ok(Self { host, port: authority.port_u16().unwrap_or(443), name, base: format!("https://{authority}") })
+    }
+}
+
+async fn dial_tls(place: Place, connector: TlsConnector) -> io::Result<Wire> {
+    let tcp = TcpStream::connect((place.host.as_str(), place.port)).await?;
     tcp.set_nodelay(true)?;
-    let tls = connector.connect(name, tcp).await?;
+    let tls = connector.connect(place.name, tcp).await?;
     let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok(Wire { io: Box::new(tls), http2 })
 }

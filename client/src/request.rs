@@ -97,9 +97,11 @@ impl Client {
         Ok(Self { inner: Arc::new(RwLock::new(Arc::new(Target::tls(config)?))) })
     }
 
-    /// A client as the file's current context says.
+    /// A client as the file's current context says. Every new connection uses the certificate that the file then holds.
     pub fn from_kubeconfig(path: &Path) -> Result<Self, Error> {
-        Self::new(crate::Kubeconfig::read(path)?.config(path)?)
+        let config = crate::Kubeconfig::read(path)?.config(path)?;
+        let endpoint = Endpoint::following(&config, path.to_owned())?;
+        Ok(Self { inner: Arc::new(RwLock::new(Arc::new(Target::new(endpoint, config)?))) })
     }
 
     /// A client over streams that `dial` opens, without TLS: for a server in the same process. Identity, if the server
@@ -374,8 +376,12 @@ impl Client {
 
 impl Target {
     fn tls(config: Config) -> Result<Self, Error> {
+        Self::new(Endpoint::tls(&config)?, config)
+    }
+
+    fn new(endpoint: Endpoint, config: Config) -> Result<Self, Error> {
         Ok(Self {
-            endpoint: Endpoint::tls(&config)?,
+            endpoint,
             user_agent: agent_header(&config.user_agent)?,
             identity: config.identity,
             timeout: config.timeout,

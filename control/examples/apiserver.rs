@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use pintle_control::apiserver::{ApiServerConfig, ServiceRanges, start};
+use pintle_control::apiserver::{ApiServerConfig, LEAF_LIFE_S, ServiceRanges, start};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main(flavor = "current_thread")]
@@ -17,6 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         names: Vec::new(),
         advertise: Some(address),
         ranges: ServiceRanges::default(),
+        certificate_life_s: LEAF_LIFE_S,
     };
     let cancel = CancellationToken::new();
     let handle = start(config, cancel.clone()).await?;

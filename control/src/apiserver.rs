@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod listen;
+mod renewal;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticator, Peer};
-use crate::pki::{self, JoinToken, Pki, PkiConfig, PkiError};
+pub use crate::pki::LEAF_LIFE_S;
+use crate::pki::{self, JoinToken, Live, Pki, PkiConfig, PkiError};
 use crate::serve::Api;
 
 /// How much an in-process connection buffers per direction.
@@ -41,6 +43,8 @@ pub struct ApiServerConfig {
     pub advertise: Option<SocketAddr>,
     /// Where Services' addresses and node ports come from.
     pub ranges: ServiceRanges,
+    /// Life of the API server's own certificates, [`LEAF_LIFE_S`] by default; renewed when a third of it is left.
+    pub certificate_life_s: u64,
 }
 
 /// Why the API server does not start.
@@ -181,15 +185,17 @@ async fn serve_over(
     let keys = pki::ensure(&pki_config, now_s)?;
     let random = |bytes: &mut [u8]| rand::Rng::fill(&mut rand::rng(), bytes);
     let join_token = pki::ensure_join_token(&pki_config, &keys.authority, random)?;
-    let tls = listen::tls(&keys)?;
+    let live = Live::new(&keys)?;
+    let tls = listen::tls(&keys, live.clone())?;
     let ca_pem = keys.authority.certificate_pem().to_owned();
-    let api = Arc::new(api(store, keys, config.ranges.clone(), cancel));
+    let api = Arc::new(api(store, keys, live, config.ranges.clone(), cancel));
     bootstrap::ensure(&api, &config, &join_token).await?;
     let tasks = TaskTracker::new();
     for listener in listeners {
         let accept = listen::accept(api.clone(), listener, tls.clone(), tasks.clone());
         tasks.spawn(accept);
     }
+    tasks.spawn(renewal::run(api.clone(), pki_config));
     tracing::info!(?addresses, "API server is ready");
     Ok(Handle { api, tasks, addresses, join_token, ca_pem })
 }
@@ -216,10 +222,11 @@ fn pki_config(config: &ApiServerConfig, addresses: &[SocketAddr]) -> PkiConfig {
     names.extend(addresses.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()));
     names.push(config.ranges.kubernetes().to_string());
     names.extend(config.advertise.map(|address| address.ip().to_string()));
-    PkiConfig { state_dir: config.state_dir.clone(), names, server_url: config.server_url.clone() }
+    let (state_dir, server_url) = (config.state_dir.clone(), config.server_url.clone());
+    PkiConfig { state_dir, names, server_url, life_s: config.certificate_life_s }
 }
 
-fn api(store: Arc<dyn Store>, keys: Pki, ranges: ServiceRanges, cancel: CancellationToken) -> Api {
+fn api(store: Arc<dyn Store>, keys: Pki, live: Live, ranges: ServiceRanges, cancel: CancellationToken) -> Api {
     Api {
         store,
         auth: Authenticator::new(keys.tokens.verifier().clone()),
@@ -228,5 +235,6 @@ fn api(store: Arc<dyn Store>, keys: Pki, ranges: ServiceRanges, cancel: Cancella
         ranges,
         cancel,
         keys,
+        live,
     }
 }

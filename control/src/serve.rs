@@ -34,7 +34,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
-use crate::pki::Pki;
+use crate::pki::{Live, Pki};
 
 pub use query::Query;
 pub(crate) use route::{answer as answer_to, dispatch};
@@ -53,6 +53,8 @@ pub struct Api {
     pub ranges: ServiceRanges,
     /// Ends watches when the server stops.
     pub cancel: CancellationToken,
-    /// Certificates and keys.
+    /// Certificates and keys as they were at the start.
     pub keys: Pki,
+    /// Our own certificates, as renewed since.
+    pub live: Live,
 }

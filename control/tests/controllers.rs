@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use pintle_client::{Client, Identity, ListParams, Wire, delete_options};
-use pintle_control::apiserver::{self, ApiServerConfig, Handle, ServiceRanges};
+use pintle_control::apiserver::{self, ApiServerConfig, Handle, LEAF_LIFE_S, ServiceRanges};
 use pintle_control::controllers::{Config, run_with_scheduler};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,7 @@ impl World {
             names: Vec::new(),
             advertise: None,
             ranges: ServiceRanges::default(),
+            certificate_life_s: LEAF_LIFE_S,
         };
         let handle = apiserver::start(config, cancel.clone()).await.unwrap();
         let manager = client(&handle, "system:kube-controller-manager", &[]);

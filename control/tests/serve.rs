@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use pintle_control::apiserver::{ApiServerConfig, Handle, ServiceRanges, start_over};
+use pintle_control::apiserver::{ApiServerConfig, Handle, LEAF_LIFE_S, ServiceRanges, start_over};
 use pintle_store::FakeStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -54,6 +54,7 @@ async fn server() -> Server {
         names: Vec::new(),
         advertise: Some("10.41.0.2:6443".parse().unwrap()),
         ranges: ServiceRanges::default(),
+        certificate_life_s: LEAF_LIFE_S,
     };
     let handle = start_over(Arc::new(FakeStore::default()), config, CancellationToken::new()).await.unwrap();
     Server { handle, _state: state }

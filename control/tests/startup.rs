@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 use pintle_client::{Client, Identity, Wire};
-use pintle_control::apiserver::{self, ApiServerConfig, ApiServerError, Handle, ServiceRanges};
+use pintle_control::apiserver::{self, ApiServerConfig, ApiServerError, Handle, LEAF_LIFE_S, ServiceRanges};
 use pintle_store::{FakeStore, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ fn config(state_dir: &Path, cidr: &str, ports: &str) -> ApiServerConfig {
         names: Vec::new(),
         advertise: Some("127.0.0.1:6443".parse().unwrap()),
         ranges: ServiceRanges::parse(cidr, ports).unwrap(),
+        certificate_life_s: LEAF_LIFE_S,
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::ApiServerError;
 use crate::auth::Peer;
-use crate::pki::{Pki, subject_of};
+use crate::pki::{Live, Pki, subject_of};
 use crate::serve::{self, Api};
 
 /// A client that connects and then says nothing is not waited for.
@@ -37,7 +37,7 @@ pub(super) async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, A
 }
 
 /// TLS with our certificate; client certificates of our authority are welcome, not demanded (tokens come without).
-pub(super) fn tls(keys: &Pki) -> Result<TlsAcceptor, ApiServerError> {
+pub(super) fn tls(keys: &Pki, live: Live) -> Result<TlsAcceptor, ApiServerError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(keys.authority.certificate_der()).map_err(ApiServerError::Tls)?;
@@ -45,14 +45,11 @@ pub(super) fn tls(keys: &Pki) -> Result<TlsAcceptor, ApiServerError> {
         .allow_unauthenticated()
         .build()
         .map_err(ApiServerError::Trust)?;
-    let (certificate, key) = keys.serving.der()?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(ApiServerError::Tls)?
         .with_client_cert_verifier(verifier)
-        // The authority too: a machine that joins knows it by its pin only, and must see it to check that.
-        .with_single_cert(vec![certificate, keys.authority.certificate_der()], key)
-        .map_err(ApiServerError::Tls)?;
+        .with_cert_resolver(Arc::new(live));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -5,14 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate, X509CertificationRequest};
 
+use super::subject::with_subject;
 use super::{PkiError, as_address, files};
 
 /// Clocks of joining machines may be behind ours by this much.
@@ -72,6 +73,13 @@ impl std::fmt::Debug for Certificate {
 }
 
 impl Certificate {
+    /// When it ends, Unix time; 0 if it cannot be read.
+    pub(super) fn end_s(&self) -> u64 {
+        let Ok(der) = CertificateDer::from_pem_slice(self.certificate.as_bytes()) else { return 0 };
+        let Ok((_, parsed)) = X509Certificate::from_der(&der) else { return 0 };
+        u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0)
+    }
+
     /// Whether this pair was issued by `authority` for `subject` and has more than `left_s` seconds to live.
     pub(super) fn serves(&self, authority: &Authority, subject: &Subject, now_s: u64, left_s: u64) -> bool {
         let Ok(der) = CertificateDer::from_pem_slice(self.certificate.as_bytes()) else { return false };
@@ -180,8 +188,18 @@ impl Authority {
         let error = |source| PkiError::Issue { verb: "make", subject: subject.common_name.clone(), source };
         let params = leaf_params(subject, now_s, life_s).map_err(error)?;
         let key = KeyPair::generate().map_err(error)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(error)?;
-        Ok(Certificate { certificate: certificate.pem(), key: key.serialize_pem() })
+        let made = params.signed_by(&key, &self.issuer).map_err(error)?;
+        Ok(Certificate { certificate: self.whole(&made, subject).map_err(error)?, key: key.serialize_pem() })
+    }
+
+    /// The certificate as PEM, with every organization.
+    fn whole(&self, made: &rcgen::Certificate, subject: &Subject) -> Result<String, rcgen::Error> {
+        if subject.organizations.len() < 2 {
+            return Ok(made.pem());
+        }
+        let der = with_subject(made.der(), subject, self.issuer.key())?;
+        let der = der.ok_or(rcgen::Error::CouldNotParseCertificate)?;
+        Ok(pem_text("CERTIFICATE", &der))
     }
 
     /// Signs a PEM certificate signing request: its subject, names and key, for `purpose` and nothing else it asks.
@@ -195,7 +213,8 @@ impl Authority {
         let subject =
             Subject { common_name: facts.common_name, organizations: facts.organizations, names: facts.names, purpose };
         csr.params = leaf_params(&subject, now_s, life_s).map_err(request)?;
-        Ok(csr.signed_by(&self.issuer).map_err(request)?.pem())
+        let made = csr.signed_by(&self.issuer).map_err(request)?;
+        self.whole(&made, &subject).map_err(request)
     }
 }
 
@@ -217,14 +236,24 @@ pub struct CsrFacts {
 /// # Errors
 /// [`PkiError::Request`].
 pub fn csr_facts(pem: &str) -> Result<CsrFacts, PkiError> {
-    let csr =
-        CertificateSigningRequestParams::from_pem(pem).map_err(|error| PkiError::Request { why: error.to_string() })?;
+    let wrong = |why: &str| PkiError::Request { why: why.to_owned() };
+    // rcgen checks the signature and reads the alternative names; of several organizations it keeps the last.
+    let csr = CertificateSigningRequestParams::from_pem(pem).map_err(|error| wrong(&error.to_string()))?;
     let mut facts = CsrFacts::default();
-    for (kind, value) in csr.params.distinguished_name.iter() {
-        match kind {
-            DnType::CommonName => facts.common_name = text(value)?,
-            DnType::OrganizationName => facts.organizations.push(text(value)?),
-            _ => return Err(PkiError::Request { why: "the subject has parts other than CN and O".to_owned() }),
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|_| wrong("it is not PEM"))?;
+    let (_, parsed) =
+        X509CertificationRequest::from_der(&block.contents).map_err(|_| wrong("it is not a PKCS #10 request"))?;
+    for part in parsed.certification_request_info.subject.iter_attributes() {
+        let text = part.as_str().map_err(|_| wrong("the subject is in an unusual character set"))?.to_owned();
+        if *part.attr_type() == x509_parser::oid_registry::OID_X509_COMMON_NAME {
+            if !facts.common_name.is_empty() {
+                return Err(wrong("the subject has several common names"));
+            }
+            facts.common_name = text;
+        } else if *part.attr_type() == x509_parser::oid_registry::OID_X509_ORGANIZATION_NAME {
+            facts.organizations.push(text);
+        } else {
+            return Err(wrong("the subject has parts other than CN and O"));
         }
     }
     for name in &csr.params.subject_alt_names {
@@ -235,15 +264,6 @@ pub fn csr_facts(pem: &str) -> Result<CsrFacts, PkiError> {
         }
     }
     Ok(facts)
-}
-
-fn text(value: &DnValue) -> Result<String, PkiError> {
-    match value {
-        DnValue::Utf8String(text) => Ok(text.clone()),
-        DnValue::PrintableString(text) => Ok(text.to_string()),
-        DnValue::Ia5String(text) => Ok(text.to_string()),
-        _ => Err(PkiError::Request { why: "the subject is in an unusual character set".to_owned() }),
-    }
 }
 
 /// Reads the subject of a verified client certificate: (CN, O…).
@@ -271,6 +291,17 @@ fn facts(parsed: &X509Certificate<'_>) -> Option<CsrFacts> {
     Some(CsrFacts { common_name, organizations, names, other_names: false })
 }
 
+fn pem_text(label: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(&String::from_utf8_lossy(line));
+        pem.push('\n');
+    }
+    pem + &format!("-----END {label}-----\n")
+}
+
 fn address_text(bytes: &[u8]) -> Option<String> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Some(std::net::Ipv4Addr::from(v4).to_string());
@@ -294,8 +325,7 @@ fn set_validity(params: &mut CertificateParams, now_s: u64, life_s: u64) {
 
 fn distinguished_name(subject: &Subject) -> DistinguishedName {
     let mut name = DistinguishedName::new();
-    // rcgen keeps one value per type, so several groups are several types with the same OID; the first is enough for
-    // every certificate the cluster knows.
+    // rcgen keeps one value per type; where there are more, `subject` completes the certificate.
     if let Some(organization) = subject.organizations.first() {
         name.push(DnType::OrganizationName, organization.as_str());
     }

@@ -46,6 +46,15 @@ pub enum PkiError {
         /// What is wrong with it.
         why: String,
     },
+    /// A certificate of ours that TLS refuses.
+    #[error("the {what} cannot be used for TLS")]
+    Unusable {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
     /// A key ring refuses.
     #[error("{path} does not hold a P-256 key in PKCS #8")]
     TokenKey {

@@ -14,6 +14,7 @@ fn config(directory: &Path) -> PkiConfig {
         state_dir: directory.to_owned(),
         names: vec!["10.41.0.2".to_owned(), "node-1".to_owned()],
         server_url: "https://10.41.0.2:6443".to_owned(),
+        life_s: LEAF_LIFE_S,
     }
 }
 
@@ -37,7 +38,13 @@ fn secrets_are_for_their_owner_alone() {
     let config = config(directory.path());
     let pki = ensure(&config, NOW_S).unwrap();
     ensure_join_token(&config, &pki.authority, |bytes| bytes.fill(7)).unwrap();
-    let secret = ["kubeconfig", "server/token", "server/scheduler.kubeconfig", "server/controller-manager.kubeconfig"];
+    let secret = [
+        "kubeconfig",
+        "server/token",
+        "server/scheduler.kubeconfig",
+        "server/controller-manager.kubeconfig",
+        "server/proxy.kubeconfig",
+    ];
     let keys = ["ca.key", "apiserver.key", "apiserver-kubelet-client.key", "sa.key"].map(|k| format!("server/pki/{k}"));
     for name in secret.iter().map(|s| (*s).to_owned()).chain(keys) {
         let mode = std::fs::metadata(directory.path().join(&name)).unwrap().permissions().mode() & 0o777;
@@ -90,6 +97,51 @@ fn a_request_is_signed_with_its_own_subject_and_only_the_granted_purpose() {
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
     assert!(!parsed.is_ca());
     assert!(authority.sign_csr("nonsense", Purpose::Client, NOW_S, 1).is_err());
+}
+
+/// A request whose subject rcgen cannot write: its certificate is made by the code under test, so the request comes from
+/// `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null
+/// -subj "/O=team:red/O=team:blue/CN=jane"`.
+const TWO_ORGANIZATIONS: &str = "-----BEGIN CERTIFICATE REQUEST-----
+MIHxMIGYAgEAMDYxETAPBgNVBAoMCHRlYW06cmVkMRIwEAYDVQQKDAl0ZWFtOmJs
+dWUxDTALBgNVBAMMBGphbmUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARAC9zF
+bmlSEwEyZF/OIsW7ml68PGohgD/468PYf21uHR1hdLVURbsd0Rhft8D/YHg86B19
+97jwPhh+37Erns8IoAAwCgYIKoZIzj0EAwIDSAAwRQIhAMZabN4usOvJ0iQs8nU6
+XwCFNZBe7ZUKZE0+L1kd58viAiBByrb6EAQMth6aqa8Bvozmo/fOfT2I09Wk654i
+rU4ixg==
+-----END CERTIFICATE REQUEST-----
+";
+
+#[test]
+fn every_organization_of_a_request_is_in_the_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = ensure(&config(directory.path()), NOW_S).unwrap().authority;
+    let facts = csr_facts(TWO_ORGANIZATIONS).unwrap();
+    assert_eq!(
+        (facts.common_name.as_str(), facts.organizations.as_slice()),
+        ("jane", &["team:red".to_owned(), "team:blue".to_owned()][..])
+    );
+    let signed = authority.sign_csr(TWO_ORGANIZATIONS, Purpose::Client, NOW_S, 3600).unwrap();
+    let (_, block) = x509_parser::pem::parse_x509_pem(signed.as_bytes()).unwrap();
+    let der = rustls_pki_types::CertificateDer::from(block.contents);
+    assert_eq!(subject_of(&der), Some(("jane".to_owned(), facts.organizations)));
+    let client = authority.issue(&Subject::client("bob", &["a", "b", "c"]), NOW_S, 3600).unwrap();
+    let groups: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
+    assert_eq!(subject_of(&client.der().unwrap().0), Some(("bob".to_owned(), groups)));
+    assert!(client.serves(&authority, &Subject::client("bob", &["a", "b", "c"]), NOW_S, 0), "the signature holds");
+    trusts(&authority, &client);
+    trusts(&authority, &Certificate { certificate: signed, key: String::new() });
+}
+
+/// Panics unless a TLS server that trusts the authority accepts the client certificate.
+fn trusts(authority: &Authority, client: &Certificate) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.certificate_der()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+    let (_, block) = x509_parser::pem::parse_x509_pem(client.certificate.as_bytes()).unwrap();
+    let now = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(NOW_S));
+    verifier.verify_client_cert(&block.contents.into(), &[], now).unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::flags::{self, Api, Cluster, Dirs};
 use crate::notify;
 use anyhow::{Context as _, Result};
 use clap::Args;
-use pintle_control::apiserver::{ApiServerConfig, ServiceRanges};
+use pintle_control::apiserver::{ApiServerConfig, LEAF_LIFE_S, ServiceRanges};
 use std::net::{IpAddr, SocketAddr};
 
 /// Run the API server alone
@@ -57,5 +57,6 @@ pub fn config(dirs: &Dirs, api: &Api, cluster: &Cluster) -> Result<ApiServerConf
         names: api.tls_san.clone(),
         advertise: Some(SocketAddr::new(advertise, port)),
         ranges,
+        certificate_life_s: LEAF_LIFE_S,
     })
 }

@@ -1,6 +1,6 @@
 //! log, exec, attach, portforward: passed on to the kubelet of the pod's node.
 //!
-//! Owns: finding the kubelet, the connection to it (TLS, our client certificate), carrying bytes both ways after an
+//! Owns: finding the kubelet, the connection to it, carrying bytes both ways after an
 //! upgrade without looking at them. Does not own: what the kubelet does.
 
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use pintle_api::status;
 use pintle_control_plan::kind::Subresource;
-use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -25,32 +24,12 @@ use super::super::Api;
 use super::super::answer::{Answer, Failure, Outcome};
 use super::super::call::Call;
 use super::super::query::Query;
-use crate::pki::Pki;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 const KUBELET_PORT: i32 = 10250;
 
 /// Headers of one connection, which do not travel further (RFC 9110 section 7.6.1), unless the connection is upgraded.
 const OF_ONE_HOP: &[HeaderName] = &[CONNECTION, UPGRADE, TRANSFER_ENCODING, HOST, CONTENT_LENGTH];
-
-/// Who the kubelets' certificates are checked against, and with what we prove who we are.
-///
-/// # Errors
-/// 500 if our own certificate is unusable.
-fn client_config(keys: &Pki) -> Result<ClientConfig, Failure> {
-    let unusable = |error: &dyn std::fmt::Display| {
-        Failure::from(status::internal_error(format!("the certificate for kubelets is unusable: {error}")))
-    };
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(keys.authority.certificate_der()).map_err(|error| unusable(&error))?;
-    let (certificate, key) = keys.kubelet_client.der().map_err(|error| unusable(&error))?;
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable(&error))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![certificate], key)
-        .map_err(|error| unusable(&error))
-}
 
 /// A kubelet: where it listens, and under which names its certificate may be.
 struct Kubelet {
@@ -148,7 +127,7 @@ async fn ask(
             kubelet.node, kubelet.address, kubelet.port
         )))
     };
-    let config = Arc::new(client_config(&api.keys)?);
+    let config = api.live.kubelets();
     let connect = async {
         let stream = TcpStream::connect((kubelet.address.as_str(), kubelet.port)).await?;
         stream.set_nodelay(true)?;
