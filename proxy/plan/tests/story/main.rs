@@ -7,6 +7,7 @@ mod changes;
 mod golden;
 mod happening;
 mod objects;
+mod table;
 
 use pintle_proxy_plan::{Change, Config, Planner};
 
