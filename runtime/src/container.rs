@@ -110,7 +110,7 @@ pub fn create(env: &Env, request: CreateRequest) -> Result<Created> {
         return Err(Error::Usage(format!("root.path: {} is not a directory", rootfs.display())));
     }
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
-    let cgroups = Cgroups::locate(&env.layout, path, &request.id)?;
+    let mut cgroups = Cgroups::locate(&env.layout, path, &request.id)?;
     dir.create()?;
     let stored = Stored {
         id: request.id.clone(),
@@ -125,7 +125,7 @@ pub fn create(env: &Env, request: CreateRequest) -> Result<Created> {
         config: Box::new(spec),
     };
     // Written before anything else is made: whoever finds the rest of a crash can clean it.
-    let made = dir.save(&stored).and_then(|()| create_in(env, request, &dir, stored.clone(), &cgroups));
+    let made = dir.save(&stored).and_then(|()| create_in(env, request, &dir, stored.clone(), &mut cgroups));
     if made.is_err() {
         // The first failure is the one worth telling; what cannot be undone stays for `delete --force`.
         let _left_for_delete = destroy(env, &dir, &stored);
@@ -143,12 +143,14 @@ fn create_in(
     mut request: CreateRequest,
     dir: &Dir,
     mut stored: Stored,
-    cgroups: &Cgroups,
+    cgroups: &mut Cgroups,
 ) -> Result<Created> {
     let spec = stored.config.clone();
-    cgroups.create(&env.layout)?;
     let linux = spec.linux().as_ref();
-    if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    cgroups.create_for(&env.layout, resources)?;
+    stored.cgroup_paths.clone_from(&cgroups.paths);
+    if let Some(resources) = resources {
         cgroups.apply(resources)?;
     }
     dir.make_fifo(container_root(&spec))?;
@@ -161,11 +163,18 @@ fn create_in(
         slots.put(Slot::STDERR, stderr);
     }
     let mut witness = Creation { env, dir, stored: &mut stored, hooks: &plan.runtime_hooks };
-    let launched = launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Ready, &mut witness)?;
+    let launched = launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Ready, &mut witness);
+    let launched = launched.map_err(|error| out_of_memory(cgroups).unwrap_or(error))?;
     if let (Some(listener), Some(seccomp)) = (&launched.listener, linux.and_then(|linux| linux.seccomp().as_ref())) {
         crate::notify::hand_over(listener, seccomp, &stored, launched.pid)?;
     }
     Ok(Created { launched, plan, cgroups: cgroups.clone(), spec: *spec })
+}
+
+/// Whatever init seems to have failed of: if the kernel killed somebody for memory, that is the cause to tell.
+fn out_of_memory(cgroups: &Cgroups) -> Option<Error> {
+    let words = "container init was OOM-killed (memory limit too low?)";
+    (cgroups.oom_kills() > 0).then(|| Error::CannotRun(words.to_owned()))
 }
 
 /// The host ids of the container's root.
@@ -424,10 +433,17 @@ pub fn update(env: &Env, id: &str, resources: &oci_spec::runtime::LinuxResources
     if dir.status(&stored) == Status::Stopped {
         return Err(Error::NotRunning);
     }
-    Cgroups::known(stored.cgroup_paths.clone()).apply(resources)?;
+    let old = stored.config.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let full = pintle_runtime_plan::cgroup::partners(old, resources);
+    let undo = Cgroups::known(stored.cgroup_paths.clone()).change(&full)?;
     if let Some(linux) = stored.config.linux_mut() {
         let merged = crate::merge::resources(linux.resources().clone().unwrap_or_default(), resources);
         linux.set_resources(Some(merged));
     }
-    dir.save(&stored)
+    // Limits that nobody remembers would surprise the next update: it is both or none.
+    let saved = dir.save(&stored);
+    if saved.is_err() {
+        undo.revert();
+    }
+    saved
 }

@@ -42,6 +42,9 @@ pub enum Error {
     /// linux.resources cannot be had here.
     #[error("{0}")]
     Resources(#[from] pintle_runtime_plan::cgroup::ResourceError),
+    /// A limit that the kernel does not take.
+    #[error("linux.resources.{at}: cannot write {value:?} to {path}: {why}")]
+    Limit { at: String, value: String, path: String, why: String, errno: Errno },
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
@@ -58,7 +61,7 @@ impl Error {
             Error::AlreadyExists | Error::NotRunning | Error::NotPaused | Error::WrongState(_) => FailureKind::Conflict,
             Error::CannotRun(_) => FailureKind::CannotRun,
             Error::InvalidId | Error::Config(_) | Error::Usage(_) | Error::Resources(_) => FailureKind::Invalid,
-            Error::Init(_) | Error::Hook(_) | Error::System { .. } => FailureKind::System,
+            Error::Init(_) | Error::Hook(_) | Error::Limit { .. } | Error::System { .. } => FailureKind::System,
         }
     }
 }

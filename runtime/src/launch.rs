@@ -199,7 +199,7 @@ fn died_early(errno: Errno) -> pintle_sys::Result<()> {
 fn ended_early(launched: &Launched) -> Error {
     match pidfd::wait(&launched.pidfd) {
         Ok(nix::sys::wait::WaitStatus::Signaled(_, nix::sys::signal::Signal::SIGKILL, _)) => {
-            Error::Init("container init was OOM-killed (memory limit too low?)".to_owned())
+            Error::Init("container init was killed before it was ready".to_owned())
         }
         status => Error::Init(format!("container init ended before it was ready: {status:?}")),
     }

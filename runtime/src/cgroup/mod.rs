@@ -3,6 +3,8 @@
 //! Owns: the directories of one container or pod. Does not own: which file gets which text (`plan::cgroup`).
 
 mod layout;
+mod limits;
+mod make;
 pub mod members;
 
 use std::collections::BTreeMap;
@@ -10,42 +12,46 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::LinuxResources;
-use pintle_runtime_plan::cgroup::{self as plan, OnFailure, Write, device_program, devices};
 use pintle_runtime_plan::{CgroupJoin, Hierarchy};
-use pintle_sys::Errno;
 
 pub use layout::{Layout, detect};
 
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Error, Result};
 
 /// The cgroup directories of one container, by controller list (v1) or under the empty key (v2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroups {
     /// Directory per hierarchy.
     pub paths: BTreeMap<String, PathBuf>,
+    /// Nobody asked for a place: a hierarchy that is closed to a rootless caller may be left out.
+    optional: bool,
 }
 
 impl Cgroups {
-    /// Where a container's cgroups are. A relative or empty path lies below our own cgroup, an absolute one below
-    /// each hierarchy's root.
+    /// Where a container's cgroups are. An absolute path lies below each hierarchy's root, a relative or empty one
+    /// below our own cgroup; on v2, where that one has processes (ours) and so cannot have limited children, beside it.
     pub fn locate(layout: &Layout, cgroups_path: Option<&Path>, id: &str) -> Result<Cgroups> {
         let wanted = cgroups_path.filter(|path| !path.as_os_str().is_empty());
-        if wanted.is_some_and(|path| path.components().any(|c| c == std::path::Component::ParentDir)) {
-            return Err(Error::Usage("linux.cgroupsPath: must not contain ..".to_owned()));
-        }
-        let below = |mount: &layout::CgroupMount| match wanted {
-            Some(path) if path.is_absolute() => mount.mountpoint.join(path.strip_prefix("/").unwrap_or(path)),
-            Some(path) => mount.own().join(path),
-            None => mount.own().join(id),
+        let inner = clean(wanted.unwrap_or(Path::new(id)));
+        let below = |mount: &layout::CgroupMount| match (wanted.is_some_and(Path::is_absolute), layout) {
+            (true, _) => mount.mountpoint.join(&inner),
+            (false, Layout::V1(_)) => mount.own().join(&inner),
+            (false, Layout::V2(_)) if mount.own() == mount.mountpoint => mount.mountpoint.join(&inner),
+            (false, Layout::V2(_)) => mount.own().parent().unwrap_or(&mount.mountpoint).join(&inner),
         };
-        let paths = layout.mounts().iter().map(|mount| (mount.key(), below(mount))).collect();
-        Ok(Cgroups { paths })
+        let paths: BTreeMap<_, _> = layout.mounts().iter().map(|mount| (mount.key(), below(mount))).collect();
+        if inner.as_os_str().is_empty() {
+            return Err(Error::Usage("linux.cgroupsPath: must not be the root of the hierarchy".to_owned()));
+        }
+        if paths.is_empty() {
+            return Err(Error::WrongState("this host has no cgroup hierarchy mounted".to_owned()));
+        }
+        Ok(Cgroups { paths, optional: wanted.is_none() })
     }
 
     /// Taken from a state file.
     pub fn known(paths: BTreeMap<String, PathBuf>) -> Cgroups {
-        Cgroups { paths }
+        Cgroups { paths, optional: false }
     }
 
     /// The one directory of v2.
@@ -63,44 +69,9 @@ impl Cgroups {
 
     /// A sub-cgroup of every directory.
     pub fn child(&self, name: &str) -> Cgroups {
-        Cgroups { paths: self.paths.iter().map(|(key, path)| (key.clone(), path.join(name))).collect() }
-    }
-
-    /// Makes the directories and missing ancestors.
-    pub fn create(&self, layout: &Layout) -> Result<()> {
-        for mount in layout.mounts() {
-            let Some(path) = self.paths.get(&mount.key()) else { continue };
-            if layout.is_v2() { make_v2(&mount.mountpoint, path)? } else { make_v1(mount, path)? }
-        }
-        Ok(())
-    }
-
-    /// Sets limits.
-    pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
-        let writes = if self.unified().is_some() { plan::plan_v2(resources)? } else { plan::plan_v1(resources)? };
-        for write in &writes {
-            self.write(write)?;
-        }
-        match (self.unified(), resources.devices()) {
-            (Some(directory), Some(rules)) => replace_device_program(directory, &devices::rules(rules)),
-            _ => Ok(()),
-        }
-    }
-
-    fn write(&self, write: &Write) -> Result<()> {
-        let Some(directory) = self.of(write.controller) else {
-            return match write.on_failure {
-                OnFailure::IgnoreMissing => Ok(()),
-                OnFailure::Fail => Err(Error::WrongState(format!(
-                    "cannot set {} to {}: this host has no {} cgroup controller",
-                    write.file, write.value, write.controller
-                ))),
-            };
-        };
-        let path = directory.join(&write.file);
-        match (put(&path, write.value.as_bytes()), write.on_failure) {
-            (Err(Errno::ENOENT | Errno::EOPNOTSUPP), OnFailure::IgnoreMissing) => Ok(()),
-            (done, _) => done.doing(|| format!("write {:?} to {}", write.value, path.display())),
+        Cgroups {
+            paths: self.paths.iter().map(|(key, path)| (key.clone(), path.join(name))).collect(),
+            optional: false,
         }
     }
 
@@ -141,6 +112,19 @@ impl Cgroups {
     }
 }
 
+/// `path` without `.` and `..`, which cannot lead out of a hierarchy: above its root is the root.
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::Normal(name) => clean.push(name),
+            std::path::Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+    }
+    clean
+}
+
 fn c(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
 }
@@ -149,97 +133,4 @@ fn c(path: &Path) -> CString {
 pub fn put(path: &Path, text: &[u8]) -> pintle_sys::Result<()> {
     let file = pintle_sys::open::at(nix::fcntl::AT_FDCWD, &c(path), libc::O_WRONLY, 0)?;
     nix::unistd::write(file, text).map(drop)
-}
-
-fn make(path: &Path) -> Result<bool> {
-    match std::fs::create_dir(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error).doing(|| format!("make cgroup {}", path.display())),
-    }
-}
-
-/// All directories from below `top` down to `path`.
-fn levels<'a>(top: &Path, path: &'a Path) -> Vec<&'a Path> {
-    let mut levels: Vec<&Path> = path.ancestors().take_while(|level| *level != top && level.starts_with(top)).collect();
-    levels.reverse();
-    levels
-}
-
-fn make_v1(mount: &layout::CgroupMount, path: &Path) -> Result<()> {
-    let cpuset = mount.controllers.iter().any(|controller| controller == "cpuset");
-    if !cpuset && make_deepest(path)? {
-        return Ok(());
-    }
-    for level in levels(&mount.mountpoint, path) {
-        if make(level)? || cpuset {
-            inherit_cpuset(level, cpuset)?;
-        }
-    }
-    Ok(())
-}
-
-/// The usual case: only the last directory is missing.
-fn make_deepest(path: &Path) -> Result<bool> {
-    match std::fs::create_dir(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).doing(|| format!("make cgroup {}", path.display())),
-    }
-}
-
-/// A fresh v1 cpuset is empty and takes no process: it starts with its parent's.
-fn inherit_cpuset(level: &Path, cpuset: bool) -> Result<()> {
-    let Some(parent) = level.parent().filter(|_| cpuset) else { return Ok(()) };
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let own = std::fs::read_to_string(level.join(file)).doing(|| format!("read {}/{file}", level.display()))?;
-        if own.trim().is_empty() {
-            let theirs = std::fs::read(parent.join(file)).doing(|| format!("read {}/{file}", parent.display()))?;
-            put(&level.join(file), &theirs).doing(|| format!("write {}/{file}", level.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// On v2 every ancestor must hand its controllers down before a child can use them.
-fn make_v2(top: &Path, path: &Path) -> Result<()> {
-    let mut parent = top.to_owned();
-    for level in levels(top, path) {
-        hand_down(&parent)?;
-        make(level)?;
-        parent = level.to_owned();
-    }
-    Ok(())
-}
-
-fn hand_down(directory: &Path) -> Result<()> {
-    let read = |file: &str| std::fs::read_to_string(directory.join(file));
-    let available = read("cgroup.controllers").doing(|| format!("read {}/cgroup.controllers", directory.display()))?;
-    let enabled = read("cgroup.subtree_control").unwrap_or_default();
-    for controller in available.split_whitespace() {
-        if enabled.split_whitespace().any(|one| one == controller) {
-            continue;
-        }
-        match put(&directory.join("cgroup.subtree_control"), format!("+{controller}").as_bytes()) {
-            // A cgroup with processes of its own, or a controller that v1 holds: limits that need it will say so.
-            Ok(()) | Err(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::ENOENT) => {}
-            Err(errno) => return Err(errno).doing(|| format!("enable {controller} in {}", directory.display())),
-        }
-    }
-    Ok(())
-}
-
-/// The new program is attached before the old ones go, so that there is no moment without one.
-fn replace_device_program(directory: &Path, rules: &[devices::Rule]) -> Result<()> {
-    let what = || format!("install device rules in {}", directory.display());
-    let program: Vec<pintle_sys::bpf::Insn> = device_program::assemble(rules)
-        .iter()
-        .map(|i| pintle_sys::bpf::Insn { code: i.code, regs: i.src << 4 | i.dst, off: i.off, imm: i.imm })
-        .collect();
-    let cgroup = std::fs::File::open(directory).doing(what)?;
-    let old = pintle_sys::bpf::device_programs(&cgroup).doing(what)?;
-    let new = pintle_sys::bpf::load_device_program(&program).doing(what)?;
-    pintle_sys::bpf::attach_device_program(&cgroup, &new).doing(what)?;
-    old.iter().try_for_each(|program| pintle_sys::bpf::detach_device_program(&cgroup, program)).doing(what)
 }

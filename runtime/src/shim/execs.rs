@@ -114,17 +114,17 @@ fn own_cgroup(container: &Cgroups, number: u64) -> Result<Cgroups> {
     let name = format!("exec-{number}");
     let wanted = container.paths.iter().find(|(key, _)| key.is_empty() || key.split(',').any(|one| one == "pids"));
     let Some((key, path)) = wanted.or_else(|| container.paths.iter().next()) else {
-        return Ok(Cgroups { paths: BTreeMap::new() });
+        return Ok(Cgroups::known(BTreeMap::new()));
     };
     let own = path.join(name);
     std::fs::create_dir(&own).doing(|| format!("make cgroup {}", own.display()))?;
-    Ok(Cgroups { paths: BTreeMap::from([(key.clone(), own)]) })
+    Ok(Cgroups::known(BTreeMap::from([(key.clone(), own)])))
 }
 
 fn joined(container: &Cgroups, own: &Cgroups) -> Cgroups {
     let mut paths = container.paths.clone();
     paths.extend(own.paths.clone());
-    Cgroups { paths }
+    Cgroups::known(paths)
 }
 
 /// Descendants may live on in it; then it goes with the container.

@@ -3,7 +3,7 @@
 //! The program reads the request (type and access, major, minor) and tests the rules from the last to the first: the
 //! first that matches decides, as the last write wins on v1. Denied is the default.
 
-use super::devices::Rule;
+use super::devices::{Rule, is_everything};
 
 /// One eBPF instruction (linux/bpf.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +57,6 @@ pub fn assemble(rules: &[Rule]) -> Vec<Insn> {
         program.push(insn(EXIT, 0, 0, 0, 0));
     }
     program
-}
-
-fn is_everything(rule: &Rule) -> bool {
-    rule.kind == 'a' && rule.major.is_none() && rule.minor.is_none() && rule.access == 7
 }
 
 /// A rule for everything makes the ones before it moot.

@@ -2,6 +2,8 @@
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
+use super::{ResourceError, refuse};
+
 /// One rule, normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -41,19 +43,9 @@ const ALWAYS: [(char, Option<u32>, Option<u32>, u32); 12] = [
     ('c', Some(5), Some(1), ALL),
 ];
 
-/// All rules in order; the last match decides.
-pub fn rules(user: &[LinuxDeviceCgroup]) -> Vec<Rule> {
-    let convert = |rule: &LinuxDeviceCgroup| Rule {
-        allow: rule.allow(),
-        kind: match rule.typ() {
-            Some(LinuxDeviceType::B) => 'b',
-            Some(LinuxDeviceType::C | LinuxDeviceType::U | LinuxDeviceType::P) => 'c',
-            Some(LinuxDeviceType::A) | None => 'a',
-        },
-        major: rule.major().and_then(|n| u32::try_from(n).ok()),
-        minor: rule.minor().and_then(|n| u32::try_from(n).ok()),
-        access: access_bits(rule.access().as_deref().unwrap_or("rwm")),
-    };
+/// All rules in order; the last match decides. A number or letter that is not understood is an error: to take it for
+/// "any" would open more than was asked.
+pub fn rules(user: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, ResourceError> {
     let always = ALWAYS.iter().map(|(kind, major, minor, access)| Rule {
         allow: true,
         kind: *kind,
@@ -61,42 +53,71 @@ pub fn rules(user: &[LinuxDeviceCgroup]) -> Vec<Rule> {
         minor: *minor,
         access: *access,
     });
-    user.iter().map(convert).chain(always).collect()
+    let mut all = user.iter().enumerate().map(|(n, rule)| convert(n, rule)).collect::<Result<Vec<_>, _>>()?;
+    // A rule for no access at all matches nothing.
+    all.retain(|rule| rule.access != 0);
+    all.extend(always);
+    Ok(all)
 }
 
-fn access_bits(text: &str) -> u32 {
-    text.chars().fold(0, |bits, letter| {
-        bits | match letter {
-            'm' => MKNOD,
-            'r' => READ,
-            'w' => WRITE,
-            _unknown => 0,
-        }
+fn convert(index: usize, rule: &LinuxDeviceCgroup) -> Result<Rule, ResourceError> {
+    let number = |field: &str, value: Option<i64>| match value {
+        None | Some(-1) => Ok(None),
+        Some(value) => u32::try_from(value).map(Some).map_err(|_out_of_range| {
+            refuse(format!("devices[{index}].{field}"), format!("{value} is no device number"))
+        }),
+    };
+    Ok(Rule {
+        allow: rule.allow(),
+        kind: match rule.typ() {
+            Some(LinuxDeviceType::B) => 'b',
+            Some(LinuxDeviceType::C | LinuxDeviceType::U | LinuxDeviceType::P) => 'c',
+            Some(LinuxDeviceType::A) | None => 'a',
+        },
+        major: number("major", rule.major())?,
+        minor: number("minor", rule.minor())?,
+        access: access_bits(index, rule.access().as_deref().unwrap_or("rwm"))?,
     })
 }
 
-/// The rules as lines for devices.allow and devices.deny. A rule for all devices resets the list, and then the
-/// kernel takes nothing but a bare `a`.
-pub fn v1_lines(user: &[LinuxDeviceCgroup]) -> Vec<(&'static str, String)> {
-    rules(user)
-        .into_iter()
-        .map(|rule| {
-            let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-            (file, line(&rule))
-        })
-        .collect()
+fn access_bits(index: usize, text: &str) -> Result<u32, ResourceError> {
+    text.chars().try_fold(0, |bits, letter| match letter {
+        'm' => Ok(bits | MKNOD),
+        'r' => Ok(bits | READ),
+        'w' => Ok(bits | WRITE),
+        _ => Err(refuse(format!("devices[{index}].access"), format!("{text:?} has letters other than r, w and m"))),
+    })
+}
+
+/// The rules as lines for devices.allow and devices.deny.
+pub fn v1_lines(user: &[LinuxDeviceCgroup]) -> Result<Vec<(&'static str, String)>, ResourceError> {
+    let mut lines = Vec::new();
+    for rule in rules(user)? {
+        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
+        if rule.kind != 'a' {
+            lines.push((file, line(&rule)));
+        } else if is_everything(&rule) {
+            lines.push((file, "a".to_owned()));
+        } else {
+            // The kernel reads no further than an `a`: it would take a narrow rule for one about everything.
+            lines.extend(['b', 'c'].map(|kind| (file, line(&Rule { kind, ..rule }))));
+        }
+    }
+    Ok(lines)
+}
+
+/// Whether a rule makes all before it moot.
+pub(super) fn is_everything(rule: &Rule) -> bool {
+    rule.kind == 'a' && rule.major.is_none() && rule.minor.is_none() && rule.access == ALL
 }
 
 fn line(rule: &Rule) -> String {
-    if rule.kind == 'a' && rule.major.is_none() && rule.minor.is_none() && rule.access == ALL {
-        return "a".to_owned();
-    }
     let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
-    let mut access = String::new();
-    for (bit, letter) in [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')] {
-        if rule.access & bit != 0 {
-            access.push(letter);
-        }
-    }
-    format!("{} {}:{} {access}", rule.kind, number(rule.major), number(rule.minor))
+    format!("{} {}:{} {}", rule.kind, number(rule.major), number(rule.minor), letters(rule.access))
+}
+
+/// `rwm`, as far as set.
+pub(super) fn letters(access: u32) -> String {
+    let all = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+    all.iter().filter(|(bit, _)| access & bit != 0).map(|(_, letter)| *letter).collect()
 }

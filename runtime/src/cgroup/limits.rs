@@ -1,0 +1,189 @@
+//! Writing limits, and taking them back.
+//!
+//! Owns: which directory a planned write goes to, what a failure means, and undoing. Does not own: what is written
+//! (`plan::cgroup`). Nothing that was asked for is left out in silence: an error names its place in config.json.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::LinuxResources;
+use pintle_runtime_plan::cgroup::{self as plan, OnFailure, Plan, Write, device_program, devices};
+use pintle_sys::Errno;
+
+use super::{Cgroups, put};
+use crate::error::{Doing as _, Error, Result};
+
+/// What a change has overwritten: file and text that brings the old value back, oldest first.
+#[derive(Debug, Default)]
+pub struct Undo(Vec<(PathBuf, String)>);
+
+impl Undo {
+    /// Brings the old values back, the last change first. What cannot be brought back is logged.
+    pub fn revert(self) {
+        for (path, text) in self.0.into_iter().rev() {
+            if let Err(errno) = put(&path, text.as_bytes()) {
+                crate::log::warn(&format!("cannot set {} back to {text:?}: {errno}", path.display()));
+            }
+        }
+    }
+}
+
+impl Cgroups {
+    /// Sets limits of a cgroup that is being made.
+    pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        self.set(&self.plan(resources)?, None)?;
+        match (self.unified(), resources.devices()) {
+            (Some(directory), Some(rules)) => replace_device_program(directory, &devices::rules(rules)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Changes limits of a cgroup in use: all or none. Device rules are not looked at.
+    pub fn change(&self, resources: &LinuxResources) -> Result<Undo> {
+        let mut resources = resources.clone();
+        resources.set_devices(None);
+        let plan = self.plan(&resources)?;
+        if let Some(usage_max) = plan.usage_max {
+            self.check_usage(usage_max)?;
+        }
+        let mut undo = Undo::default();
+        match self.set(&plan, Some(&mut undo)) {
+            Ok(()) => Ok(undo),
+            Err(error) => {
+                undo.revert();
+                Err(error)
+            }
+        }
+    }
+
+    fn plan(&self, resources: &LinuxResources) -> Result<Plan> {
+        Ok(if self.unified().is_some() { plan::plan_v2(resources)? } else { plan::plan_v1(resources)? })
+    }
+
+    fn check_usage(&self, usage_max: u64) -> Result<()> {
+        let Some(directory) = self.of("memory") else { return Ok(()) };
+        match number(&directory.join("memory.current")) {
+            Some(usage) if usage > usage_max => Err(Error::WrongState(format!(
+                "linux.resources.memory.limit: {usage_max} is lower than the {usage} bytes in use (checkBeforeUpdate)"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn set(&self, plan: &Plan, mut undo: Option<&mut Undo>) -> Result<()> {
+        let mut again = Vec::new();
+        for write in &plan.writes {
+            match self.write(write, undo.as_deref_mut()) {
+                Err(Failed { errno: Errno::EINVAL, .. }) if write.on_failure == OnFailure::AgainLast => {
+                    again.push(write);
+                }
+                done => done.map_err(Failed::into_error)?,
+            }
+        }
+        again.into_iter().try_for_each(|write| self.write(write, undo.as_deref_mut()).map_err(Failed::into_error))
+    }
+
+    fn write<'a>(&self, write: &'a Write, undo: Option<&mut Undo>) -> std::result::Result<(), Failed<'a>> {
+        let fail =
+            |errno, path: Option<PathBuf>, value: &str| Err(Failed { write, errno, path, value: value.to_owned() });
+        let Some(directory) = self.of(write.controller) else {
+            return if write.on_failure == OnFailure::IgnoreMissing {
+                Ok(())
+            } else {
+                fail(Errno::ENOENT, None, &write.value)
+            };
+        };
+        let (mut file, mut value) = (&write.file, &write.value);
+        if let Some((other, text)) = &write.or
+            && !directory.join(file).exists()
+        {
+            (file, value) = (other, text);
+        }
+        let path = directory.join(file);
+        let before = undo.as_ref().and_then(|_| std::fs::read_to_string(&path).ok());
+        match put(&path, value.as_bytes()) {
+            Ok(()) => {
+                if let (Some(undo), Some(text)) = (undo, before.and_then(|text| plan::restore(file, value, &text))) {
+                    undo.0.push((path, text));
+                }
+                Ok(())
+            }
+            Err(Errno::ENOENT | Errno::EOPNOTSUPP) if write.on_failure == OnFailure::IgnoreMissing => Ok(()),
+            Err(errno) => fail(errno, Some(path), value),
+        }
+    }
+}
+
+/// A write that the kernel refused, or that had nowhere to go.
+struct Failed<'a> {
+    write: &'a Write,
+    errno: Errno,
+    /// `None` if there is no hierarchy for it.
+    path: Option<PathBuf>,
+    value: String,
+}
+
+impl Failed<'_> {
+    fn into_error(self) -> Error {
+        let (at, controller) = (self.write.at.clone(), self.write.controller);
+        let why = match (&self.path, self.errno) {
+            (None, _) => format!("this host has no {controller} cgroup controller, or the container may not join it"),
+            (Some(path), Errno::ENOENT) => missing(path, controller),
+            (Some(path), Errno::EBUSY) if path.ends_with("memory.limit_in_bytes") => {
+                let usage = number(&path.with_file_name("memory.usage_in_bytes")).unwrap_or(0);
+                let peak = number(&path.with_file_name("memory.max_usage_in_bytes")).unwrap_or(0);
+                format!("the limit is below what is in use (current usage: {usage}, peak usage: {peak})")
+            }
+            (Some(_), Errno::EROFS) => "the cgroup file system is mounted read-only".to_owned(),
+            (Some(_), errno) => crate::error::text(errno),
+        };
+        let path = self.path.map_or_else(|| self.write.file.clone(), |path| path.display().to_string());
+        Error::Limit { at, value: self.value, path, why, errno: self.errno }
+    }
+}
+
+/// Why a file is not there. On v2 files come with their controller.
+fn missing(path: &Path, controller: &str) -> String {
+    let Some(directory) = path.parent().filter(|directory| directory.exists()) else {
+        return "the cgroup is gone".to_owned();
+    };
+    match std::fs::read_to_string(directory.join("cgroup.controllers")) {
+        Ok(enabled) if !enabled.split_whitespace().any(|one| one == controller) => {
+            let first = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = if controller.is_empty() { first.split('.').next().unwrap_or_default() } else { controller };
+            format!("the {name} controller is not available in this cgroup (it has: {})", enabled.trim())
+        }
+        _ => "this kernel has no such file".to_owned(),
+    }
+}
+
+/// The number in a file, if it is one.
+pub(super) fn number(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The new program is attached before the old ones go, so that there is no moment without one.
+fn replace_device_program(directory: &Path, rules: &[devices::Rule]) -> Result<()> {
+    let what = || format!("install device rules in {}", directory.display());
+    let program: Vec<pintle_sys::bpf::Insn> = device_program::assemble(rules)
+        .iter()
+        .map(|i| pintle_sys::bpf::Insn { code: i.code, regs: i.src << 4 | i.dst, off: i.off, imm: i.imm })
+        .collect();
+    let cgroup = std::fs::File::open(directory).doing(what)?;
+    let old = match pintle_sys::bpf::device_programs(&cgroup) {
+        // Inside a user namespace nobody may; there mknod and foreign device nodes are out of reach anyway.
+        Err(Errno::EPERM) if in_user_namespace() => {
+            crate::log::warn_once("device rules are not applied: not permitted in a user namespace");
+            return Ok(());
+        }
+        other => other.doing(what)?,
+    };
+    let new = pintle_sys::bpf::load_device_program(&program).doing(what)?;
+    pintle_sys::bpf::attach_device_program(&cgroup, &new).doing(what)?;
+    old.iter().try_for_each(|program| pintle_sys::bpf::detach_device_program(&cgroup, program)).doing(what)
+}
+
+/// user_namespaces(7): the first namespace maps everybody to itself.
+pub(super) fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
+}

@@ -1,0 +1,140 @@
+//! Making the directories of a cgroup.
+
+use std::path::Path;
+
+use oci_spec::runtime::LinuxResources;
+use pintle_runtime_plan::cgroup::domain_controllers;
+use pintle_sys::Errno;
+
+use super::layout::{CgroupMount, Layout};
+use super::{Cgroups, put};
+use crate::error::{Doing as _, Error, Result};
+
+impl Cgroups {
+    /// Makes the directories and missing ancestors.
+    pub fn create(&self, layout: &Layout) -> Result<()> {
+        self.clone().create_for(layout, None)
+    }
+
+    /// Makes the directories for a container with these limits. A rootless caller loses the hierarchies that are not open to it,
+    /// provided that nobody asked for a place in them; a limit that needs one fails later, by name.
+    pub fn create_for(&mut self, layout: &Layout, resources: Option<&LinuxResources>) -> Result<()> {
+        for mount in layout.mounts() {
+            let key = mount.key();
+            let Some(path) = self.paths.get(&key) else { continue };
+            let made = match layout {
+                Layout::V2(_) => make_v2(&mount.mountpoint, path, resources),
+                Layout::V1(_) => make_v1(mount, path),
+            };
+            match made {
+                Err(error) if self.optional && not_permitted(&error) => drop(self.paths.remove(&key)),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_permitted(error: &Error) -> bool {
+    let denied = matches!(error, Error::System { errno: Errno::EACCES | Errno::EPERM | Errno::EROFS, .. });
+    denied && (!nix::unistd::geteuid().is_root() || super::limits::in_user_namespace())
+}
+
+fn make(path: &Path) -> Result<bool> {
+    match std::fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error).doing(|| format!("make cgroup {}", path.display())),
+    }
+}
+
+/// All directories from below `top` down to `path`.
+fn levels<'a>(top: &Path, path: &'a Path) -> Vec<&'a Path> {
+    let mut levels: Vec<&Path> = path.ancestors().take_while(|level| *level != top && level.starts_with(top)).collect();
+    levels.reverse();
+    levels
+}
+
+fn make_v1(mount: &CgroupMount, path: &Path) -> Result<()> {
+    let cpuset = mount.controllers.iter().any(|controller| controller == "cpuset");
+    if !cpuset && make_deepest(path)? {
+        return Ok(());
+    }
+    for level in levels(&mount.mountpoint, path) {
+        if make(level)? || cpuset {
+            inherit_cpuset(level, cpuset)?;
+        }
+    }
+    Ok(())
+}
+
+/// The usual case: only the last directory is missing.
+fn make_deepest(path: &Path) -> Result<bool> {
+    match std::fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).doing(|| format!("make cgroup {}", path.display())),
+    }
+}
+
+/// A fresh v1 cpuset is empty and takes no process: it starts with its parent's.
+fn inherit_cpuset(level: &Path, cpuset: bool) -> Result<()> {
+    let Some(parent) = level.parent().filter(|_| cpuset) else { return Ok(()) };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let own = std::fs::read_to_string(level.join(file)).doing(|| format!("read {}/{file}", level.display()))?;
+        if own.trim().is_empty() {
+            let theirs = std::fs::read(parent.join(file)).doing(|| format!("read {}/{file}", parent.display()))?;
+            put(&level.join(file), &theirs).doing(|| format!("write {}/{file}", level.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// On v2 every ancestor must hand its controllers down before a child can use them.
+fn make_v2(top: &Path, path: &Path, resources: Option<&LinuxResources>) -> Result<()> {
+    let mut parent = top.to_owned();
+    for level in levels(top, path) {
+        hand_down(&parent);
+        make(level)?;
+        settle_type(level, resources)?;
+        parent = level.to_owned();
+    }
+    Ok(())
+}
+
+/// Below a cgroup with processes of its own, or in a threaded subtree, a new cgroup is an invalid domain: it can only
+/// become threaded, and then has no domain controllers (cgroup-v2.rst, "Threads").
+fn settle_type(level: &Path, resources: Option<&LinuxResources>) -> Result<()> {
+    let kind = std::fs::read_to_string(level.join("cgroup.type")).unwrap_or_default();
+    let kind = kind.trim();
+    if !matches!(kind, "domain invalid" | "domain threaded" | "threaded") {
+        return Ok(());
+    }
+    if let Some(at) = resources.and_then(|resources| domain_controllers(resources).first().copied()) {
+        return Err(Error::WrongState(format!(
+            "{at}: cannot enter cgroupv2 {:?} with domain controllers -- it is in {kind} mode",
+            level.display().to_string()
+        )));
+    }
+    if kind == "domain invalid" {
+        put(&level.join("cgroup.type"), b"threaded").doing(|| format!("make {} threaded", level.display()))?;
+    }
+    Ok(())
+}
+
+/// A controller that cannot be handed down (one that v1 holds, a cgroup with processes of its own, a subtree that is
+/// not ours) is missing below; a limit that needs it fails there, and says so.
+fn hand_down(directory: &Path) {
+    let read = |file: &str| std::fs::read_to_string(directory.join(file)).unwrap_or_default();
+    let (available, enabled) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
+    let absent = |controller: &&str| !enabled.split_whitespace().any(|one| one == *controller);
+    let wanted: Vec<String> = available.split_whitespace().filter(absent).map(|name| format!("+{name}")).collect();
+    let file = directory.join("cgroup.subtree_control");
+    if wanted.is_empty() || put(&file, wanted.join(" ").as_bytes()).is_ok() {
+        return;
+    }
+    for one in &wanted {
+        let _missing_below = put(&file, one.as_bytes());
+    }
+}
