@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use pintle_net::nfnetlink::NftError;
 use pintle_net::{Cidr, NetError};
-use pintle_proxy_plan::{Egress, Masquerade, NodePortAddresses};
+use pintle_proxy_plan::{Egress, Masquerade};
+
+use crate::http_server::Hardness;
+use crate::kube_config::{ConfigError, KubeProxyConfiguration, LocalMode, NodePorts};
 
 /// The table's name unless told otherwise.
 pub const TABLE: &str = "pintle";
@@ -16,34 +19,91 @@ pub struct ProxyConfig {
     pub node: String,
     /// Where pods of all nodes live.
     pub cluster_ranges: Vec<Cidr>,
+    /// How pods of this node are told from others.
+    pub local_mode: LocalMode,
     /// Where ClusterIPs are allocated.
     pub service_ranges: Vec<Cidr>,
     /// Which of this machine's addresses answer on node ports.
-    pub node_port_addresses: NodePortAddresses,
+    pub node_ports: NodePorts,
     /// Who is masqueraded on the way to a ClusterIP.
     pub masquerade: Masquerade,
+    /// The bit of the packet mark that asks for masquerading.
+    pub masquerade_mark: u32,
     /// What happens to packets of pods that leave the cluster.
     pub egress: Egress,
-    /// Where `/healthz` and `/livez` are served; `None` for nowhere.
+    /// Where `/healthz`, `/livez` and `/readyz` are served; `None` for nowhere.
     pub health: Option<SocketAddr>,
+    /// Where `/metrics`, `/configz` and `/proxyMode` are served; `None` for nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Whether it is the end if one of these addresses cannot be had.
+    pub hardness: Hardness,
+    /// Whether node ports answer on loopback addresses.
+    pub localhost_node_ports: bool,
+    /// How soon the kernel ends this process when memory is short; `None` where it does more than proxying.
+    pub oom_score_adj: Option<i32>,
     /// The table's name.
     pub table: String,
+    /// Everything else kube-proxy's file says, and what `/configz` shows.
+    pub kube: KubeProxyConfiguration,
 }
 
 impl ProxyConfig {
-    /// The defaults for a node of a cluster with these ranges; health on port 10256 of all addresses.
+    /// The defaults for a node of a cluster with these ranges: kube-proxy's, and pods' packets that leave the cluster
+    /// are masqueraded.
     #[must_use]
     pub fn new(node: &str, cluster_ranges: Vec<Cidr>, service_ranges: Vec<Cidr>) -> Self {
+        let texts: Vec<String> = cluster_ranges.iter().map(ToString::to_string).collect();
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         Self {
             node: node.to_owned(),
             cluster_ranges,
+            local_mode: LocalMode::ClusterCidr,
             service_ranges,
-            node_port_addresses: NodePortAddresses::All,
+            node_ports: NodePorts::All,
             masquerade: Masquerade::OffCluster,
+            masquerade_mark: 1 << 14,
             egress: Egress::Masquerade,
-            health: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 10256)),
+            health: Some(SocketAddr::new(any, 10256)),
+            metrics: Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10249)),
+            hardness: Hardness::Fail,
+            localhost_node_ports: true,
+            oom_score_adj: None,
             table: TABLE.to_owned(),
+            kube: KubeProxyConfiguration { cluster_cidr: texts.join(","), ..KubeProxyConfiguration::default() },
         }
+    }
+
+    /// What kube-proxy's configuration says. Pods' packets that leave the cluster are left alone, as kube-proxy does.
+    ///
+    /// # Errors
+    /// When a field's value makes no sense.
+    pub fn from_kube(node: &str, service_ranges: Vec<Cidr>, kube: KubeProxyConfiguration) -> Result<Self, ConfigError> {
+        kube.validate()?;
+        let hardness = if kube.bind_address_hard_fail { Hardness::Fail } else { Hardness::Retry };
+        Ok(Self {
+            local_mode: kube.local_mode()?,
+            node_ports: kube.node_port_ranges()?,
+            masquerade: if kube.nftables.masquerade_all { Masquerade::All } else { Masquerade::OffCluster },
+            masquerade_mark: kube.masquerade_mark(),
+            egress: Egress::Leave,
+            health: kube.health()?,
+            metrics: kube.metrics()?,
+            hardness,
+            oom_score_adj: kube.oom_score_adj,
+            localhost_node_ports: kube.iptables.localhost_node_ports.unwrap_or(true),
+            ..Self::new(node, kube.cluster_ranges()?, service_ranges)
+        }
+        .with_kube(kube))
+    }
+
+    /// Packets of pods that leave the cluster get this machine's address.
+    #[must_use]
+    pub fn with_egress_masquerade(self) -> Self {
+        Self { egress: Egress::Masquerade, ..self }
+    }
+
+    fn with_kube(self, kube: KubeProxyConfiguration) -> Self {
+        Self { kube, ..self }
     }
 }
 
@@ -57,9 +117,11 @@ pub enum ProxyError {
     /// Packets cannot be forwarded on this machine.
     #[error("cannot let this machine forward packets")]
     Forwarding(#[source] NetError),
-    /// The health address cannot be listened on.
-    #[error("cannot serve health on {addr}")]
-    Health {
+    /// An address cannot be listened on.
+    #[error("cannot serve {what} on {addr}")]
+    Serve {
+        /// What would have been served.
+        what: &'static str,
         /// The address.
         addr: SocketAddr,
         /// Why.
@@ -80,7 +142,7 @@ impl ProxyError {
         match self {
             Self::Nft(e) => e.hint(),
             Self::Forwarding(e) | Self::Routes(e) => e.hint(),
-            Self::Health { .. } => Some("another proxy may be running on this machine"),
+            Self::Serve { .. } => Some("another proxy may be running on this machine"),
             Self::Lost => None,
         }
     }

@@ -1,23 +1,15 @@
-//! `/healthz` and `/livez`, as load balancers and probes of kube-proxy expect them: 200 while what was asked for gets
-//! installed, 503 when something has waited for longer than two minutes. `/healthz` is 503 too when the Node is being
-//! deleted, so that load balancers take it out.
+//! `/healthz`, `/livez` and `/readyz`, as load balancers and probes of kube-proxy expect them: 200 while what was asked
+//! for gets installed, 503 when something has waited for longer than two minutes. `/healthz` is 503 too when the Node
+//! is being deleted, so that load balancers take it out. `/readyz` is 503 until everything was installed once.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::StatusCode;
 use jiff::Timestamp;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::config::ProxyError;
+use crate::http_server::{Answer, Handler, json, text};
+use crate::metrics::Metrics;
 
 /// How long a change may wait to be installed.
 const STALE_AFTER: Duration = Duration::from_secs(120);
@@ -62,49 +54,33 @@ impl Health {
     }
 }
 
-/// Serves until cancelled, on a task of its own.
-pub async fn serve(addr: SocketAddr, health: Arc<Health>, cancel: CancellationToken) -> Result<(), ProxyError> {
-    let listener = TcpListener::bind(addr).await.map_err(|source| ProxyError::Health { addr, source })?;
-    tokio::spawn(async move {
-        loop {
-            let stream = tokio::select! {
-                () = cancel.cancelled() => return,
-                // Out of descriptors, say: the next connection may do better.
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(_) => { tokio::time::sleep(Duration::from_millis(100)).await; continue }
-                },
-            };
-            let (health, cancel) = (health.clone(), cancel.clone());
-            tokio::spawn(async move {
-                let answer = service_fn(move |request| {
-                    let response = respond(&request, &health.state(), Instant::now());
-                    async { Ok::<_, Infallible>(response) }
-                });
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .serve_connection(TokioIo::new(stream), answer);
-                tokio::select! {
-                    // A peer that went away is no news.
-                    _ = connection => {}
-                    () = cancel.cancelled() => {}
-                }
-            });
+impl State {
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.waiting_since.is_none_or(|since| now.duration_since(since) < STALE_AFTER)
+    }
+}
+
+/// The answers of the health address.
+pub fn handler(health: Arc<Health>, metrics: Arc<Metrics>) -> Handler {
+    Arc::new(move |path| {
+        let response = respond(path, &health.state(), Instant::now());
+        let status = response.status().as_u16();
+        match path {
+            "/healthz" => metrics.answered("healthz", status),
+            "/livez" => metrics.answered("livez", status),
+            _ => {}
         }
-    });
-    Ok(())
+        response
+    })
 }
 
-fn respond(request: &Request<Incoming>, state: &State, now: Instant) -> Response<Full<Bytes>> {
-    answer(request.uri().path(), state, now)
-}
-
-fn answer(path: &str, state: &State, now: Instant) -> Response<Full<Bytes>> {
-    let fresh = state.waiting_since.is_none_or(|since| now.duration_since(since) < STALE_AFTER);
+fn respond(path: &str, state: &State, now: Instant) -> Answer {
+    let fresh = state.is_fresh(now);
     let healthy = match path {
         "/healthz" => fresh && !state.leaving,
         "/livez" => fresh,
-        _ => return response(StatusCode::NOT_FOUND, "{}".to_owned()),
+        "/readyz" => fresh && state.installed_at.is_some(),
+        _ => return text(StatusCode::NOT_FOUND, "404 page not found\n"),
     };
     let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({
@@ -112,15 +88,7 @@ fn answer(path: &str, state: &State, now: Instant) -> Response<Full<Bytes>> {
         "currentTime": Timestamp::now().to_string(),
         "nodeEligible": !state.leaving,
     });
-    response(status, body.to_string())
-}
-
-fn response(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
-    response
+    json(status, &body)
 }
 
 #[cfg(test)]
@@ -132,6 +100,7 @@ mod tests {
         let now = Instant::now() + STALE_AFTER * 2;
         let waiting = |since| State { waiting_since: since, ..State::default() };
         let leaving = State { leaving: true, ..State::default() };
+        let installed = State { installed_at: Some(Timestamp::UNIX_EPOCH), ..State::default() };
         for (name, path, state, status) in [
             ("nothing waits", "/healthz", State::default(), 200),
             ("something just came", "/healthz", waiting(Some(now)), 200),
@@ -139,9 +108,11 @@ mod tests {
             ("something waits too long", "/livez", waiting(Some(now - STALE_AFTER)), 503),
             ("the node leaves", "/healthz", leaving.clone(), 503),
             ("the node leaves", "/livez", leaving, 200),
+            ("nothing was installed yet", "/readyz", State::default(), 503),
+            ("everything was installed", "/readyz", installed, 200),
             ("another path", "/", State::default(), 404),
         ] {
-            assert_eq!(answer(path, &state, now).status().as_u16(), status, "{name}, {path}");
+            assert_eq!(respond(path, &state, now).status().as_u16(), status, "{name}, {path}");
         }
     }
 }

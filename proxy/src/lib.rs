@@ -14,11 +14,19 @@
 //! exist keep their translation. Everything works in the network namespace in which it is started.
 
 pub mod config;
+pub mod duration;
 mod engine;
 mod health;
+mod http_server;
+pub mod kube_config;
+mod limits;
+mod metrics;
 mod node;
 pub mod node_routes;
 mod run;
+mod servers;
 
 pub use config::{ProxyConfig, ProxyError};
+pub use http_server::Hardness;
+pub use kube_config::{ConfigError, KubeProxyConfiguration};
 pub use run::{cleanup, run};

@@ -11,13 +11,17 @@ use pintle_net::nfnetlink::monitor::{Monitor, Noticed};
 use pintle_net::nfnetlink::{Nft, NftError};
 use pintle_net::sysctl;
 use pintle_nft::{Family, TableId, diff};
-use pintle_proxy_plan::{Change, Config, Issue, base};
+use pintle_proxy_plan::{Change, Config, Issue, NodePortAddresses, base};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ProxyConfig, ProxyError};
 use crate::engine::{Done, Engine, Extent, Work};
-use crate::health::{self, Health};
+use crate::health::Health;
+use crate::kube_config::NodePorts;
+use crate::limits;
+use crate::metrics::Metrics;
 use crate::node;
+use crate::servers;
 
 /// Above this many operations we do not listen to the kernel's notifications of our own transaction.
 const QUIET_ABOVE_OPS: usize = 500;
@@ -33,13 +37,12 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
     let planner_config = planner_config(&config);
     let engine = Engine::new(planner_config.clone()).map_err(ProxyError::Nft)?;
     let monitor = Monitor::open(vec![base::table_id(&planner_config)]).map_err(ProxyError::Nft)?;
-    let health = Arc::new(Health::default());
+    set_limits(&config);
+    let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
     // Ends the health server too when this function ends for another reason.
     let cancel = cancel.child_token();
     let _guard = cancel.clone().drop_guard();
-    if let Some(addr) = config.health {
-        health::serve(addr, health.clone(), cancel.clone()).await?;
-    }
+    servers::start(&config, &health, &metrics, &cancel).await?;
     let caches = Caches::start(&client, &config.node);
     health.queued(Instant::now());
     tokio::select! {
@@ -53,6 +56,7 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
         engine: Some(engine),
         monitor,
         health,
+        metrics,
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
         retry: None,
         said: BTreeSet::new(),
@@ -73,10 +77,26 @@ pub fn cleanup(table: &str) -> Result<(), ProxyError> {
     nft.commit(&diff::remove(&tables)).map_err(ProxyError::Nft)
 }
 
+/// What cannot be set is said once and left: a container may not be allowed to.
+fn set_limits(config: &ProxyConfig) {
+    for (switch, error) in limits::set(&limits::switches(&config.kube.conntrack, limits::cores())) {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(switch = switch.name, value = switch.value, cause, "cannot set a limit of connection tracking");
+    }
+    if let Some(score) = config.oom_score_adj
+        && let Err(error) = limits::set_oom_score(score)
+    {
+        tracing::debug!(%error, score, "cannot set how soon this process is ended when memory is short");
+    }
+}
+
 fn planner_config(config: &ProxyConfig) -> Config {
     Config {
         table: config.table.clone(),
-        node_port_addresses: config.node_port_addresses.clone(),
+        node_port_addresses: match &config.node_ports {
+            NodePorts::In(ranges) => NodePortAddresses::In(ranges.clone()),
+            NodePorts::All | NodePorts::Primary => NodePortAddresses::All,
+        },
         masquerade: config.masquerade,
         egress: config.egress,
         ..Config::new(&config.node, config.cluster_ranges.clone(), config.service_ranges.clone())
@@ -124,6 +144,7 @@ struct Proxy {
     engine: Option<Engine>,
     monitor: Monitor,
     health: Arc<Health>,
+    metrics: Arc<Metrics>,
     backoff: Backoff,
     retry: Option<tokio::time::Instant>,
     said: BTreeSet<Issue>,
@@ -142,9 +163,13 @@ impl Proxy {
         self.sync().await?;
         loop {
             match self.wait().await? {
-                Woken::Changes => self.health.queued(Instant::now()),
+                Woken::Changes => {
+                    self.health.queued(Instant::now());
+                    self.metrics.last_queued.now();
+                }
                 Woken::Retry => {}
                 Woken::Kernel(Ok(noticed)) => {
+                    self.metrics.of(Family::V4).repairs.add(1);
                     tracing::warn!(?noticed, "somebody else changed our nftables table, pushing it again");
                     self.engine()?.distrust();
                 }
@@ -217,30 +242,49 @@ impl Proxy {
         self.say(&work.issues);
         self.retry = None;
         if work.transaction.is_empty() && work.extent == Extent::Incremental {
-            self.health.installed();
+            self.installed();
             return Ok(());
         }
         let (ops, extent) = (work.transaction.len(), work.extent);
         match self.commit(work).await? {
             Ok(done) => {
                 let (services, took_us) = (self.engine()?.service_count(), done.took.as_micros());
-                match done.flows {
+                match &done.flows {
                     Ok(flows) => tracing::debug!(?extent, ops, services, took_us, flows, "rules installed"),
                     Err(error) => {
-                        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
                         tracing::warn!(%error, cause, "UDP clients may go on speaking to endpoints that are gone");
                     }
                 }
+                self.measure(extent, &done);
                 self.backoff.reset();
-                self.health.installed();
+                self.installed();
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 tracing::error!(%error, cause, hint = error.hint(), "cannot install the Services' rules, trying again");
+                self.metrics.of(Family::V4).failures.add(1);
                 self.retry = Some(tokio::time::Instant::now() + self.backoff.delay());
             }
         }
         Ok(())
+    }
+
+    fn installed(&mut self) {
+        self.health.installed();
+        self.metrics.last_synced.now();
+        self.metrics.service_changes_pending.set(0);
+        self.metrics.endpoint_changes_pending.set(0);
+    }
+
+    fn measure(&self, extent: Extent, done: &Done) {
+        let numbers = self.metrics.of(Family::V4);
+        numbers.sync.observe(done.took);
+        match extent {
+            Extent::Full => numbers.sync_full.observe(done.took),
+            Extent::Incremental => numbers.sync_partial.observe(done.took),
+        }
+        numbers.flows_deleted.add(*done.flows.as_ref().unwrap_or(&0));
     }
 
     /// Commits on a thread that may block. Around a large transaction nobody listens, so the generation number tells
@@ -278,6 +322,7 @@ impl Proxy {
         }
         for issue in issues {
             if self.said.insert(issue.clone()) {
+                self.metrics.of(Family::V4).invalid.add(1);
                 tracing::warn!("{issue}");
             }
         }

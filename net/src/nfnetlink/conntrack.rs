@@ -41,9 +41,16 @@ impl Conntrack {
     pub fn flows(&mut self, family: Family, proto: Proto) -> Result<Vec<Flow>, NftError> {
         self.sequence += 1;
         let mut flows = Vec::new();
-        dump(&self.socket, GET, self.sequence, nfproto(family), |message| {
-            flows.extend(read(message).filter(|f| f.proto == proto));
-        })?;
+        dump(
+            &self.socket,
+            GET,
+            self.sequence,
+            nfproto(family),
+            |_| {},
+            |message| {
+                flows.extend(read(message).filter(|f| f.proto == proto));
+            },
+        )?;
         Ok(flows)
     }
 

@@ -18,24 +18,37 @@ pub mod msg {
     pub const GETTABLE: u16 = 1;
     pub const DELTABLE: u16 = 2;
     pub const NEWCHAIN: u16 = 3;
+    pub const GETCHAIN: u16 = 4;
     pub const DELCHAIN: u16 = 5;
     pub const NEWRULE: u16 = 6;
     pub const DELRULE: u16 = 8;
     pub const NEWSET: u16 = 9;
+    pub const GETSET: u16 = 10;
     pub const DELSET: u16 = 11;
     pub const NEWSETELEM: u16 = 12;
+    pub const GETSETELEM: u16 = 13;
     pub const DELSETELEM: u16 = 14;
     pub const NEWGEN: u16 = 15;
     pub const GETGEN: u16 = 16;
 }
 
-const BATCH_BEGIN: u16 = 0x10;
-const BATCH_END: u16 = 0x11;
+/// Messages that begin and end a batch.
+pub const BATCH_BEGIN: u16 = 0x10;
+pub const BATCH_END: u16 = 0x11;
 /// Elements per message; an attribute, and so the list of them, holds 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 400;
 /// Batches up to this size get a message per element, so that an error names the very element.
 const FINE_GRAINED_MAX: usize = 64;
 const VERDICT_TYPE: u32 = 0xffff_ff00;
+
+/// How many elements a message of a batch carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grain {
+    /// Many, unless the batch is small.
+    Coarse,
+    /// One, so that an error names the very element.
+    Fine,
+}
 
 /// A batch as bytes, and which operations each of its messages carries.
 pub struct Batch {
@@ -51,11 +64,14 @@ pub fn kind(message: u16) -> u16 {
 }
 
 /// Encodes one batch. `sequence` is the number of its begin message.
-pub fn batch(ops: &[Op], sequence: u32) -> Batch {
+pub fn batch(ops: &[Op], sequence: u32, grain: Grain) -> Batch {
     let mut w = Encoder { out: Writer::default(), sequence, messages: Vec::new(), set_id: 0 };
     w.marker(BATCH_BEGIN);
     let first = w.sequence;
-    let per_message = if ops.len() <= FINE_GRAINED_MAX { 1 } else { ELEMENTS_PER_MESSAGE };
+    let per_message = match grain {
+        Grain::Coarse if ops.len() > FINE_GRAINED_MAX => ELEMENTS_PER_MESSAGE,
+        Grain::Coarse | Grain::Fine => 1,
+    };
     let mut at = 0;
     while at < ops.len() {
         let run = run_length(&ops[at..]).min(per_message);

@@ -4,6 +4,7 @@
 
 pub mod conntrack;
 mod encode;
+pub mod members;
 pub mod monitor;
 mod wire;
 
@@ -15,6 +16,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use pintle_nft::{Op, TableId, Transaction, text};
 
+pub use encode::Grain;
 use encode::{kind, msg};
 use wire::{Message, Writer, control, flag, nfproto};
 
@@ -36,6 +38,8 @@ pub enum NftError {
         object: String,
         /// How many messages were refused.
         count: usize,
+        /// The positions in the batch of all refused operations; with [`Grain::Coarse`] a message's elements all count.
+        at: Vec<usize>,
         /// The kernel's reason for the first.
         source: io::Error,
     },
@@ -48,6 +52,14 @@ pub enum NftError {
 }
 
 impl NftError {
+    /// Whether the same may go well a moment later: the kernel is short of memory or busy, which is no object's fault.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        let (Self::Socket { source, .. } | Self::Refused { source, .. }) = self else { return true };
+        let transient = [Errno::ENOBUFS, Errno::ENOMEM, Errno::EBUSY, Errno::EAGAIN, Errno::EINTR];
+        source.raw_os_error().is_some_and(|e| transient.contains(&Errno::from_raw(e)))
+    }
+
     /// What the user can do about it, where we know.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
@@ -93,17 +105,21 @@ impl Nft {
     /// # Errors
     /// [`NftError::Refused`] names the operation; else the socket failed.
     pub fn commit(&mut self, transaction: &Transaction) -> Result<(), NftError> {
-        transaction.batches.iter().filter(|b| !b.is_empty()).try_for_each(|batch| self.commit_batch(batch))
+        transaction.batches.iter().filter(|b| !b.is_empty()).try_for_each(|b| self.commit_batch(b, Grain::Coarse))
     }
 
-    fn commit_batch(&mut self, ops: &[Op]) -> Result<(), NftError> {
-        let batch = encode::batch(ops, self.sequence);
+    /// Sends one batch, which is applied whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Nft::commit`].
+    pub fn commit_batch(&mut self, ops: &[Op], grain: Grain) -> Result<(), NftError> {
+        let batch = encode::batch(ops, self.sequence, grain);
         let last = batch.first + u32::try_from(batch.messages.len()).unwrap_or(0);
         self.sequence = last + 1;
         self.reserve(batch.bytes.len());
         self.send(&batch.bytes)?;
         // The kernel has answered before sending returned: all there is to read is there.
-        let mut refused: Vec<(usize, i32)> = Vec::new();
+        let mut refused: Vec<(std::ops::Range<usize>, i32)> = Vec::new();
         let mut read_all = false;
         loop {
             let datagram = match self.receive_now() {
@@ -122,14 +138,15 @@ impl Nft {
                 let at = message.sequence.checked_sub(batch.first).map_or(0, |n| n as usize);
                 match errno {
                     0 => read_all |= message.sequence + 1 == last,
-                    errno => refused.push((batch.messages.get(at).map_or(0, |r| r.start), errno)),
+                    errno => refused.push((batch.messages.get(at).cloned().unwrap_or_default(), errno)),
                 }
             }
         }
         match refused.first() {
-            Some((at, errno)) => Err(NftError::Refused {
-                object: ops.get(*at).map(text::op).unwrap_or_default(),
+            Some((first, errno)) => Err(NftError::Refused {
+                object: ops.get(first.start).map(text::op).unwrap_or_default(),
                 count: refused.len(),
+                at: refused.iter().flat_map(|(at, _)| at.clone()).collect(),
                 source: io::Error::from_raw_os_error(*errno),
             }),
             None if !read_all => Err(NftError::Overrun { ops: ops.len() }),
@@ -143,6 +160,22 @@ impl Nft {
     /// When the socket fails.
     pub fn table_exists(&mut self, table: &TableId) -> Result<bool, NftError> {
         let asked = self.ask(msg::GETTABLE, nfproto(table.family), |w| w.text(1, &table.name));
+        match asked {
+            Ok(_) => Ok(true),
+            Err(NftError::Socket { source, .. }) if is(&source, Errno::ENOENT) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the table has this chain.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub fn chain_exists(&mut self, table: &TableId, chain: &str) -> Result<bool, NftError> {
+        let asked = self.ask(msg::GETCHAIN, nfproto(table.family), |w| {
+            w.text(1, &table.name);
+            w.text(3, chain);
+        });
         match asked {
             Ok(_) => Ok(true),
             Err(NftError::Socket { source, .. }) if is(&source, Errno::ENOENT) => Ok(false),
@@ -177,6 +210,34 @@ impl Nft {
                 _ => Ok(datagram),
             };
         }
+    }
+
+    fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    fn next_sequence(&mut self) -> u32 {
+        self.sequence += 1;
+        self.sequence - 1
+    }
+
+    /// Sends a batch of which only the message with sequence number `last` asks for an answer.
+    fn deliver(&mut self, bytes: &[u8], last: u32) -> Result<(), NftError> {
+        self.reserve(bytes.len());
+        self.send(bytes)?;
+        let mut read_all = false;
+        while let Some(datagram) = self.receive_now()? {
+            for message in Message::all(&datagram) {
+                match message.errno() {
+                    Some(errno) if errno != 0 => {
+                        return Err(socket_error("remember clients", io::Error::from_raw_os_error(errno)));
+                    }
+                    Some(_) => read_all |= message.sequence == last,
+                    None => {}
+                }
+            }
+        }
+        if read_all { Ok(()) } else { Err(NftError::Overrun { ops: 1 }) }
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), NftError> {
@@ -236,10 +297,12 @@ fn dump(
     kind: u16,
     sequence: u32,
     family: u8,
+    content: impl FnOnce(&mut Writer),
     mut each: impl FnMut(&Message<'_>),
 ) -> Result<(), NftError> {
     let mut w = Writer::default();
     w.begin(kind, flag::DUMP, sequence, family, 0);
+    content(&mut w);
     w.end();
     socket.send(&w.bytes, 0).map_err(|e| socket_error("ask for a list", e))?;
     loop {

@@ -179,6 +179,10 @@ impl<'a> Attrs<'a> {
     pub fn u32(self, kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(self.get(kind)?.try_into().ok()?))
     }
+
+    pub fn u64(self, kind: u16) -> Option<u64> {
+        Some(u64::from_be_bytes(self.get(kind)?.try_into().ok()?))
+    }
 }
 
 impl<'a> IntoIterator for Attrs<'a> {

@@ -108,7 +108,7 @@ async fn network(
     let client = proxy.client.clone();
     let mut together = Together::new(stop.clone());
     let config = proxy::config(&cluster, &name)?;
-    together.add("proxy", proxy::serve(config, name, client, stop.clone()));
+    together.add("proxy", proxy::serve(config, Some(name), client, stop.clone()));
     together.add("renewal of the proxy's certificate", proxy.keep_renewed(joining, stop));
     together.finish().await
 }

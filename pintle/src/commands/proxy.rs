@@ -1,4 +1,6 @@
-//! `pintle proxy`: the proxy and the routes to other nodes, alone.
+//! `pintle proxy`: the proxy of a node alone, a drop-in for kube-proxy.
+
+mod flags;
 
 use crate::daemon::{self, Together};
 use crate::failure::Code;
@@ -6,25 +8,37 @@ use crate::flags::{Cluster, Dirs, Node};
 use crate::notify;
 use anyhow::{Context as _, Result};
 use clap::Args;
+use flags::KubeFlags;
 use pintle_client::Client;
 use pintle_net::Cidr;
-use pintle_proxy::{ProxyConfig, node_routes};
+use pintle_proxy::{KubeProxyConfiguration, ProxyConfig, node_routes};
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
-/// Run the proxy of a node, and its routes to other nodes, alone
+/// Run the proxy of a node alone, in place of kube-proxy: its flags, its configuration file, its metrics
+///
+/// Works with any API server. Without --config and --cluster-cidr no pod can be told from others, as with kube-proxy.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
     dirs: Dirs,
     #[command(flatten)]
-    cluster: Cluster,
-    /// Name of the node [default: the host name]
-    #[arg(long, value_name = "NAME")]
-    node_name: Option<String>,
-    /// Whom to speak to, and as whom [default: <state-dir>/agent/proxy.kubeconfig]
+    kube: KubeFlags,
+    /// Addresses of pods, of the whole cluster
+    #[arg(long, value_name = "CIDR")]
+    cluster_cidr: Option<String>,
+    /// Addresses of Services: those that nobody has are dropped instead of routed
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    service_cidr: Vec<String>,
+    /// Whom to speak to, and as whom [default: the file's, else <state-dir>/agent/proxy.kubeconfig]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// Also keep routes to the pod ranges of other nodes, which must be on the same link
+    #[arg(long)]
+    node_routes: bool,
+    /// Give packets of pods that leave the cluster this node's address
+    #[arg(long)]
+    egress_masquerade: bool,
     /// Remove everything the proxy installed, and end
     #[arg(long)]
     cleanup: bool,
@@ -38,34 +52,65 @@ impl Arguments {
             runtime.block_on(cleanup())?;
             return Ok(Code::Done);
         }
-        let name = match self.node_name {
-            Some(name) => name,
-            None => Node::host_name()?,
+        let mut kube = self.kube.configuration()?;
+        if let Some(ranges) = &self.cluster_cidr {
+            kube.cluster_cidr.clone_from(ranges);
+        }
+        if let Some(path) = &self.kube.write_config_to {
+            let text = serde_yaml_ng::to_string(&kube)?;
+            std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            return Ok(Code::Done);
+        }
+        let name = match kube.hostname_override.as_str() {
+            "" => Node::host_name()?,
+            name => name.trim().to_lowercase(),
         };
-        let path = self.kubeconfig.unwrap_or_else(|| self.dirs.agent().join("proxy.kubeconfig"));
-        let client = Client::from_kubeconfig(&path)?;
-        let config = config(&self.cluster, &name)?;
+        let client = Client::from_kubeconfig(&self.kubeconfig(&kube))?;
+        let mut config = ProxyConfig::from_kube(&name, cidrs("service-cidr", &self.service_cidr)?, kube)?;
+        if self.egress_masquerade {
+            config = config.with_egress_masquerade();
+        }
+        let routes = self.node_routes.then_some(name);
         daemon::run(|stop| async move {
             notify::send("READY=1");
-            serve(config, name, client, stop).await
+            serve(config, routes, client, stop).await
         })?;
         Ok(Code::Done)
     }
+
+    fn kubeconfig(&self, kube: &KubeProxyConfiguration) -> PathBuf {
+        match (&self.kubeconfig, kube.client_connection.kubeconfig.as_str()) {
+            (Some(path), _) => path.clone(),
+            (None, "") => self.dirs.agent().join("proxy.kubeconfig"),
+            (None, path) => path.into(),
+        }
+    }
 }
 
-/// The proxy's configuration of these flags.
+fn cidrs(flag: &str, texts: &[String]) -> Result<Vec<Cidr>> {
+    texts.iter().map(|text| text.parse::<Cidr>().with_context(|| format!("--{flag} {text:?}"))).collect()
+}
+
+/// The proxy's configuration of a node made by pintle.
 pub fn config(cluster: &Cluster, node: &str) -> Result<ProxyConfig> {
-    let range = |flag: &str, text: &str| text.parse::<Cidr>().with_context(|| format!("--{flag} {text:?}"));
-    let pods = range("cluster-cidr", &cluster.cluster_cidr)?;
-    let services = range("service-cidr", &cluster.service_cidr)?;
-    Ok(ProxyConfig::new(node, vec![pods], vec![services]))
+    let list = |text: &str| text.split(',').map(|t| t.trim().to_owned()).collect::<Vec<_>>();
+    let pods = cidrs("cluster-cidr", &list(&cluster.cluster_cidr))?;
+    let services = cidrs("service-cidr", &list(&cluster.service_cidr))?;
+    Ok(ProxyConfig::new(node, pods, services))
 }
 
-/// Runs the proxy and the node routes until `stop`.
-pub async fn serve(config: ProxyConfig, node: String, client: Client, stop: CancellationToken) -> Result<()> {
+/// Runs the proxy, and the node routes of the node with this name, until `stop`.
+pub async fn serve(
+    config: ProxyConfig,
+    routes_of: Option<String>,
+    client: Client,
+    stop: CancellationToken,
+) -> Result<()> {
     let mut together = Together::new(stop.clone());
-    let routes = node_routes::run(node, client.clone(), stop.clone());
-    together.add("node routes", async { Ok(routes.await?) });
+    if let Some(node) = routes_of {
+        let routes = node_routes::run(node, client.clone(), stop.clone());
+        together.add("node routes", async { Ok(routes.await?) });
+    }
     together.add("rules of Services", async { Ok(pintle_proxy::run(config, client, stop).await?) });
     together.finish().await
 }
