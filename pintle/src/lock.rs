@@ -26,6 +26,16 @@ pub enum Attempt {
 
 /// Tries to take the lock file at `path`.
 pub fn try_take(path: &Path) -> Result<Attempt> {
+    loop {
+        match take_once(path)? {
+            // A start that failed removed the file between our opening and our locking it.
+            Attempt::Held(lock) if !lock.is_at(path)? => {}
+            attempt => return Ok(attempt),
+        }
+    }
+}
+
+fn take_once(path: &Path) -> Result<Attempt> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = opened.with_context(|| format!("cannot open the lock {}", path.display()))?;
     match file.try_lock() {
@@ -40,6 +50,17 @@ pub fn try_take(path: &Path) -> Result<Attempt> {
 }
 
 impl Lock {
+    /// Whether the file that is locked is the one others would open.
+    fn is_at(&self, path: &Path) -> Result<bool> {
+        use std::os::unix::fs::MetadataExt as _;
+        let ours = self.file.metadata().context("cannot look at the lock")?;
+        match std::fs::metadata(path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e).with_context(|| format!("cannot look at the lock {}", path.display())),
+        }
+    }
+
     /// A lock another process took and handed to us as an open descriptor.
     pub fn inherited(fd: OwnedFd) -> Self {
         Self { file: fd.into() }

@@ -67,8 +67,15 @@ impl Cluster {
 
     /// `pintle SUBCOMMAND` in the machine, with the directories of this cluster.
     pub fn pintle(&self, subcommand: &[&str]) -> Command {
-        let mut command = self.machine.command(target_binary("pintle"));
-        command.args(subcommand);
+        self.pintle_by(&[], subcommand)
+    }
+
+    /// The same, started by another program: `setpriv …`.
+    fn pintle_by(&self, prefix: &[&str], subcommand: &[&str]) -> Command {
+        let program = target_binary("pintle");
+        let mut words = prefix.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
+        let mut command = self.machine.command(words.next().unwrap_or_default());
+        command.args(words).args(subcommand);
         command.env("PINTLE_STATE_DIR", self.state_dir()).env("PINTLE_RUN_DIR", self.run_dir());
         command
     }
@@ -91,7 +98,15 @@ impl Cluster {
     /// # Panics
     /// When it fails, with everything it said.
     pub fn up(&mut self) -> String {
-        let mut command = self.pintle(&["up"]);
+        self.up_by(&[])
+    }
+
+    /// The same, started by another program: `setpriv …`.
+    ///
+    /// # Panics
+    /// When it fails, with everything it said.
+    pub fn up_by(&mut self, prefix: &[&str]) -> String {
+        let mut command = self.pintle_by(prefix, &["up"]);
         command.arg(format!("--cgroup-root=/{}", self.cgroup));
         command.arg(format!("--pod-logs-dir={}", self.scratch().join("pod-logs").display()));
         command.arg(format!("--runtime={}", target_binary("pintle-runc").display()));

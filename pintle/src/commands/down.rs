@@ -49,6 +49,7 @@ impl Arguments {
         }
         let settings = self.settings()?;
         let lock = undo(&settings)?;
+        remove_dir(&super::up::log_dir(&settings.args.dirs.state_dir))?;
         if self.purge {
             remove_dir(&settings.args.dirs.state_dir)?;
         }
@@ -80,7 +81,7 @@ impl Arguments {
     }
 }
 
-/// Undoes an `up`. The lock is given back held, so that no `up` starts meanwhile.
+/// Undoes an `up`, but for its logs: after a failed start they say why. The lock is given back held, so that no `up` starts meanwhile.
 pub fn undo(settings: &Settings) -> Result<Option<lock::Lock>> {
     let lock = stop_monitor(settings)?;
     for name in ["agent", "server"] {
@@ -89,7 +90,6 @@ pub fn undo(settings: &Settings) -> Result<Option<lock::Lock>> {
     remove_made(settings)?;
     remove_cgroup_root(&settings.args.node.cgroup_root)?;
     remove_dir(&settings.args.dirs.run_dir)?;
-    remove_dir(&super::up::log_dir(&settings.args.dirs.state_dir))?;
     remove_if_empty(&settings.args.node.pod_logs_dir)?;
     Ok(lock)
 }

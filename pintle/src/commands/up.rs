@@ -3,6 +3,7 @@
 mod launch;
 mod link_lock;
 mod monitor;
+mod new_dir;
 mod settings;
 
 use crate::failure::{Code, Failure};

@@ -1,5 +1,6 @@
 //! The launcher: checks, starts the monitor detached, waits for its reports, says how to use the cluster.
 
+use super::new_dir::NewDir;
 use super::settings::{Settings, lock_path, log_dir};
 use super::{Arguments, Code};
 use crate::check;
@@ -28,12 +29,14 @@ pub fn run(args: Arguments) -> Result<Code> {
     let state = &dirs.state_dir;
     // After a crash there are pods, which a start that fails must not cost; on a fresh machine nothing may stay.
     let fresh = !dirs.run_dir.exists();
+    let new_dir = NewDir::note(state);
     make_private_dir(&log_dir(state))?;
     match lock::try_take(&lock_path(state))? {
         Attempt::Busy(_) => already_running(&settings),
         Attempt::Held(lock) => {
             let context = check::Context { dirs: dirs.clone(), host_network: settings.args.host_network };
             if let Some((what, hint)) = check::first_missing(&context) {
+                new_dir.take_back(&[&lock_path(state)], &[&log_dir(state)])?;
                 let failure = Failure::new(what, format!("{hint}\n`pintle check` lists everything")).code(Code::Unfit);
                 return Err(anyhow::Error::new(failure).context("this machine cannot run a cluster"));
             }
