@@ -101,12 +101,7 @@ fn a_port_in_use_is_named_before_anything_is_made() {
     let Some(bench) = Bench::new() else { return };
     let _taken = Occupied::new(&bench.machine, 6443);
     bench.refuses(&[], &["up", "--host-network"], 3, &["ports: in use: 6443", "ss -ltnp"]);
-    bench.refuses(
-        &[],
-        &["server"],
-        1,
-        &["cannot listen on 0.0.0.0:6443", "Address already in use", "choose another port"],
-    );
+    bench.refuses(&[], &["server"], 1, &["cannot listen on 0.0.0.0:6443", "Address already in use", "choose another"]);
 }
 
 #[test]
