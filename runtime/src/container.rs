@@ -288,11 +288,6 @@ fn hooks_of(spec: &Spec, point: &str) -> Vec<Hook> {
 
 /// OCI start. A failure of the program itself shows later, at init's exit.
 pub fn start(env: &Env, id: &str) -> Result<()> {
-    poststart(env, &release(env, id)?)
-}
-
-/// The first half of start: init goes on to become the program.
-pub fn release(env: &Env, id: &str) -> Result<Stored> {
     let dir = env.root.container(id)?;
     let stored = dir.load()?;
     match dir.status(&stored) {
@@ -305,12 +300,7 @@ pub fn release(env: &Env, id: &str) -> Result<Stored> {
     let init = pidfd::open(Pid::from_raw(stored.init_process_pid)).doing(|| "open init".to_owned())?;
     knock(&dir, &init)?;
     std::fs::remove_file(dir.fifo()).doing(|| format!("remove {}", dir.fifo().display()))?;
-    Ok(stored)
-}
-
-/// The second half: poststart hooks.
-pub fn poststart(env: &Env, stored: &Stored) -> Result<()> {
-    let state = hook_state(stored, Some(stored.init_process_pid), "running");
+    let state = hook_state(&stored, Some(stored.init_process_pid), "running");
     run_hooks(env, &hooks_of(&stored.config, "poststart"), &state, &stored.bundle)
 }
 
@@ -366,26 +356,16 @@ pub fn kill(env: &Env, id: &str, signal: i32, whom: Whom) -> Result<()> {
     let dir = env.root.container(id)?;
     let stored = dir.load()?;
     let cgroups = Cgroups::known(stored.cgroup_paths.clone());
-    send(&cgroups, has(&stored.config, Ns::Pid), || open_init(&stored), signal, whom)
-}
-
-/// Signals a container of which the caller knows these things.
-pub fn send(
-    cgroups: &Cgroups,
-    own_pid_ns: bool,
-    init: impl FnOnce() -> Result<OwnedFd>,
-    signal: i32,
-    whom: Whom,
-) -> Result<()> {
     // Without a pid namespace of its own, init's death would leave the others running.
-    let orphans = signal == libc::SIGKILL && !own_pid_ns;
+    let orphans = signal == libc::SIGKILL && !has(&stored.config, Ns::Pid);
     let done = if whom == Whom::All || orphans {
         match (whom, cgroups.signal(signal)?) {
             (Whom::Init, 0) => Err(Error::NotRunning),
             _ => Ok(()),
         }
     } else {
-        pidfd::send_signal(init()?, signal).doing(|| format!("send signal {signal} to init"))
+        let init = open_init(&stored)?;
+        pidfd::send_signal(init, signal).doing(|| format!("send signal {signal} to init"))
     };
     if signal == libc::SIGKILL && cgroups.is_frozen() {
         cgroups.thaw()?;

@@ -21,7 +21,6 @@ mod shim;
 mod state;
 mod sync;
 mod walk;
-mod worker;
 
 fn main() -> std::process::ExitCode {
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();

@@ -4,13 +4,190 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
-use common::pod::Pod;
-use common::{require_root, until};
-use pintle_shim::{Call, ContainerState, ContainerStatus, Exit, FailureKind, Reply};
+use common::{Bundle, require_root, until};
+use pintle_shim::{Call, ContainerState, ContainerStatus, Event, Exit, FailureKind, Message, Reply, Request};
 use serde_json::json;
+
+/// A pod with one container's bundle.
+struct Pod {
+    bundle: Bundle,
+}
+
+struct Client {
+    socket: UnixStream,
+    next: u64,
+    events: Vec<Event>,
+    fds: Vec<OwnedFd>,
+}
+
+impl Pod {
+    fn new(script: &str) -> Pod {
+        let mut bundle = Bundle::new(script);
+        bundle.config["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "pid"}, {"type": "cgroup"}]);
+        bundle.config.as_object_mut().unwrap().remove("hostname");
+        bundle.config["linux"]["cgroupsPath"] = json!(format!("{}/pod/c", bundle.cgroup));
+        Pod { bundle }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.bundle.path().join("pod")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.bundle.path().join("logs/0.log")
+    }
+
+    fn up(&self) -> Client {
+        self.up_with(|_| {})
+    }
+
+    fn up_with(&self, change: impl Fn(&mut serde_json::Value)) -> Client {
+        self.bundle.write();
+        std::fs::create_dir_all(self.dir()).unwrap();
+        let mut config = json!({
+            "podUid": "uid", "dir": self.dir(), "runtimeRoot": self.bundle.root(), "netns": null, "hostname": "mypod",
+            "hostIpc": false, "sharePid": false, "sysctls": [], "podCgroup": format!("{}/pod", self.bundle.cgroup),
+            "podResources": {"pids": {"limit": 200}}
+        });
+        change(&mut config);
+        let file = self.bundle.path().join("shim.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        let output = self.bundle.runc(&["shim", "--config", &file.to_string_lossy()]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "ready\n", "{}", String::from_utf8_lossy(&output.stderr));
+        self.connect()
+    }
+
+    fn connect(&self) -> Client {
+        let socket = UnixStream::connect(self.dir().join("shim.sock")).unwrap();
+        Client { socket, next: 0, events: Vec::new(), fds: Vec::new() }
+    }
+
+    fn create(&self) -> Call {
+        Call::Create {
+            container: "c".to_owned(),
+            bundle: self.bundle.path().to_owned(),
+            log_path: Some(self.log()),
+            stdin: true,
+            stdin_once: true,
+            log_max_bytes: 0,
+            log_max_files: 1,
+        }
+    }
+
+    fn logged(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
+    fn down(&self, client: &mut Client) {
+        client.done(kill(9));
+        client.exited();
+        client.done(Call::Delete { container: "c".to_owned() });
+        client.done(Call::Shutdown);
+        assert!(!self.dir().exists(), "the supervisor removes its directory");
+        assert!(self.bundle.cgroup_dirs().iter().all(|dir| !dir.join("pod").exists()), "and the pod's cgroup");
+    }
+}
+
+/// A failing test must leave no supervisor behind.
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if let Ok(socket) = UnixStream::connect(self.dir().join("shim.sock")) {
+            let pid = pintle_sys::scm::peer(&socket).unwrap().pid();
+            let _may_be_gone =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+impl Client {
+    fn message(&mut self) -> Message {
+        let mut head = [0; 4];
+        let n = pintle_sys::scm::receive(&self.socket, &mut head, &mut self.fds).unwrap();
+        assert_ne!(n, 0, "the supervisor hung up");
+        self.socket.read_exact(&mut head[n..]).unwrap();
+        let mut body = vec![0; u32::from_le_bytes(head) as usize];
+        self.socket.read_exact(&mut body).unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    fn call_with(&mut self, call: Call, fds: &[OwnedFd]) -> Result<Reply, pintle_shim::Failure> {
+        self.next += 1;
+        let body = serde_json::to_vec(&Request { id: self.next, call }).unwrap();
+        let mut frame = (body.len() as u32).to_le_bytes().to_vec();
+        frame.extend(body);
+        let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+        let sent = pintle_sys::scm::send(&self.socket, &frame, &fds).unwrap();
+        self.socket.write_all(&frame[sent..]).unwrap();
+        loop {
+            match self.message() {
+                Message::Response(response) if response.id == self.next => return response.result,
+                Message::Response(other) => panic!("an answer nobody asked for: {other:?}"),
+                Message::Event(event) => self.events.push(event),
+            }
+        }
+    }
+
+    fn call(&mut self, call: Call) -> Reply {
+        self.call_with(call, &[]).unwrap()
+    }
+
+    fn done(&mut self, call: Call) {
+        assert_eq!(self.call(call), Reply::Done);
+    }
+
+    fn event(&mut self) -> Event {
+        if self.events.is_empty() {
+            match self.message() {
+                Message::Event(event) => event,
+                Message::Response(other) => panic!("an answer nobody asked for: {other:?}"),
+            }
+        } else {
+            self.events.remove(0)
+        }
+    }
+
+    fn exited(&mut self) -> ContainerState {
+        match self.event() {
+            Event::Exited { state } => state,
+            Event::ExecExited { .. } => self.exited(),
+        }
+    }
+
+    fn begin(&mut self, pod: &Pod) {
+        self.call(Call::Subscribe);
+        assert!(matches!(self.call(pod.create()), Reply::Created { pid } if pid > 0));
+        self.done(Call::Start { container: "c".to_owned() });
+    }
+
+    /// Runs a script; its output and how it ended.
+    fn exec(&mut self, script: &str, timeout_ms: Option<u64>) -> (String, Exit) {
+        let process =
+            json!({"user": {"uid": 0, "gid": 0}, "args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"]});
+        let process = Box::new(serde_json::from_value(process).unwrap());
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        let writer: OwnedFd = writer.into();
+        let fds = [null, writer.try_clone().unwrap(), writer];
+        let started = self.call_with(Call::Exec { container: "c".to_owned(), process, timeout_ms }, &fds).unwrap();
+        drop(fds);
+        assert!(matches!(started, Reply::ExecStarted { .. }));
+        let mut out = String::new();
+        reader.read_to_string(&mut out).unwrap();
+        match self.event() {
+            Event::ExecExited { exit, .. } => (out, exit),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn kill(signal: i32) -> Call {
+    Call::Kill { container: "c".to_owned(), signal, all: false }
+}
 
 #[test]
 fn a_container_lives_and_its_output_is_logged() {

@@ -212,8 +212,6 @@ impl Walker<'_> {
     fn wait_for_start(&mut self) -> Result<()> {
         let fifo = self.slots.get(Slot::FIFO)?;
         let path = FdPath::new(fifo.as_raw_fd());
-        // It may wait here for long, and next it becomes another program.
-        pintle_sys::memory::release(self.proof);
         let writer = loop {
             match open::at(self.slots.get(Slot::PROC)?, path.as_cstr(), libc::O_WRONLY, 0) {
                 Err(Errno::EINTR) => {}
