@@ -196,7 +196,7 @@ mod tests {
             ("case: x\nendpoints: a@there", "line 2: unknown place \"there\""),
             ("pod clusterIP -> a", "the table begins without a case"),
         ] {
-            assert_eq!(parse(text).unwrap_err(), error);
+            assert_eq!(parse(text).expect_err(text), error);
         }
     }
 }
