@@ -45,7 +45,7 @@ tools: deps
 	@command -v cargo-nextest >/dev/null 2>&1 || cargo install --locked --root .cache/tools cargo-nextest
 
 # `pintle` is linked at a fixed address: relocated, each of its processes would own 4 MiB of tables that now stay in the
-# file (docs/adr/0007). The runtime is static and small: it is the parent of every container. A target directory of its
+# file (docs/adr/0006). The runtime is static and small: it is the parent of every container. A target directory of its
 # own keeps the flags of one build from rebuilding the other.
 build:
 	RUSTFLAGS='-C relocation-model=static' cargo build --release --locked --package pintle --target $(TARGET)
