@@ -210,7 +210,11 @@ impl<'a> Stages<'a> {
         self.ops.entry(stage).or_default().push(Op { table: self.table.clone(), action });
     }
 
-    fn finish(self) -> Vec<Op> {
+    /// What leads packets somewhere goes in the reverse order of its coming.
+    fn finish(mut self) -> Vec<Op> {
+        if let Some(ops) = self.ops.get_mut(&Stage::Retract) {
+            ops.reverse();
+        }
         self.ops.into_values().flatten().collect()
     }
 
@@ -315,7 +319,7 @@ pub fn apply(ruleset: &mut Ruleset, transaction: &Transaction) {
     }
 }
 
-fn apply_to_table(table: &mut Table, action: &Action) {
+pub(crate) fn apply_to_table(table: &mut Table, action: &Action) {
     match action {
         Action::AddTable | Action::DelTable => {}
         Action::AddSet(name, decl) => {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use pintle_nft::{
-    Chain, Data, DataType, Expr, Family, Name, Reg, Ruleset, Set, SetKind, Table, TableId, Transaction, Value, Verdict,
-    diff, text,
+    Action, Chain, ChainKind, Data, DataType, Expr, Family, Hook, HookPoint, Name, Op, Reg, Ruleset, Set, SetKind,
+    Table, TableId, Transaction, Value, Verdict, diff, kernel::Kernel, text,
 };
 use proptest::prelude::*;
 
@@ -83,6 +83,76 @@ proptest! {
         diff::apply(&mut installed, &transaction);
         prop_assert_eq!(&installed, &wanted);
         prop_assert!(diff::diff(&installed, &wanted).is_empty());
+    }
+
+    /// The kernel takes every batch, wherever the operations are cut.
+    #[test]
+    fn the_kernel_takes_a_difference_cut_anywhere(
+        one in anything(), other in anything(), max in 1..6_usize,
+    ) {
+        let mut kernel = Kernel::default();
+        for wanted in [&one, &other, &one, &Ruleset::default()] {
+            let whole = diff::diff(kernel.ruleset(), wanted);
+            // A table made anew is made at one stroke; all else may be cut.
+            let anew = whole.batches.iter().flatten().any(|op| op.action == Action::DelTable);
+            let cut = if anew { whole } else { Transaction::in_batches(whole.batches.concat(), max) };
+            for batch in &cut.batches {
+                kernel.commit(batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            }
+            prop_assert_eq!(kernel.ruleset(), wanted);
+            prop_assert!(diff::diff(kernel.ruleset(), wanted).is_empty());
+        }
+    }
+}
+
+/// A ruleset of one table, whose entry has a hook or none, and whose set has one type or another.
+fn anything() -> impl Strategy<Value = Ruleset> {
+    let parts = (
+        prop::collection::btree_map(0..20_u16, 0..5_u8, 0..8),
+        prop::collection::btree_map(0..5_u8, 0..3_usize, 0..5),
+        prop_oneof![6 => Just(None), 1 => Just(Some(100)), 1 => Just(Some(-100))],
+        prop_oneof![6 => Just(None), 1 => Just(Some(DataType::Mark)), 1 => Just(Some(DataType::Ipv4Addr))],
+    );
+    parts.prop_map(|(ports, rules, priority, extra)| {
+        let mut ruleset = ruleset(&ports, &rules);
+        for table in ruleset.tables.values_mut() {
+            if let (Some(priority), Some(entry)) = (priority, table.chains.get_mut("entry")) {
+                entry.hook = Some(Hook { kind: ChainKind::Nat, at: HookPoint::Prerouting, priority });
+            }
+            if let Some(ty) = extra {
+                table.sets.insert("extra".into(), Set::new(&[ty], SetKind::Plain));
+            }
+        }
+        ruleset
+    })
+}
+
+#[test]
+fn the_kernel_refuses_what_leads_nowhere_and_what_is_still_led_to() {
+    let id = TableId { family: Family::V4, name: "t".into() };
+    let op = |action| Op { table: id.clone(), action };
+    let before = ruleset(&[(80, 1)].into(), &[(1, 1)].into());
+    let mut kernel = Kernel::default();
+    for batch in diff::diff(&Ruleset::default(), &before).batches {
+        kernel.commit(&batch).unwrap();
+    }
+    let key = Value::new().port(81);
+    let goto = |chain: &str| Data::Verdict(Verdict::Goto(chain.into()));
+    for (action, reason) in [
+        (Action::DelChain("c1".into()), "something still leads there"),
+        (Action::DelSet("ports".into()), "something still leads there"),
+        (Action::AddChain("c1".into(), None), "it exists already"),
+        (Action::AddElement("ports".into(), key, goto("c2")), "no such table, chain, set or element"),
+        (Action::ReplaceElement("ports".into(), key, goto("c1")), "no such table, chain, set or element"),
+        (Action::AddElement("ports".into(), key, Data::None), "a key or value is not of the set's type"),
+        (
+            Action::AddElement("ports".into(), Value::new().number(1).number(2), goto("c1")),
+            "a key or value is not of the set's type",
+        ),
+    ] {
+        let refused = kernel.commit(&[op(Action::FlushChain("c1".into())), op(action)]).unwrap_err();
+        assert_eq!(refused.reason.to_string(), reason, "{refused}");
+        assert_eq!(*kernel.ruleset(), before, "nothing of a refused batch is applied");
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod objects;
 mod parse;
+pub mod synthetic;
 mod world;
 
 pub use world::World;

@@ -11,7 +11,7 @@ use pintle_nft::expr::{CmpOp, FIB_LOCAL, FibAddr, Want, in_range, saddr, set_mar
 use pintle_nft::{Chain, Cidr, Data, DataType, Expr, Name, Reg, Rule, Set, SetKind, Table, Value, Verdict};
 
 use crate::base::{
-    CLUSTER_IPS, ENDPOINTS, HAIRPIN, NODE_PORTS, PORT_ENDPOINTS, REJECT, SERVICE_IPS, addr_type, addr_words,
+    ENDPOINTS, HAIRPIN, NODE_PORTS, PORT_ENDPOINTS, REJECT, SERVICE_IPS, UNUSED_PORTS, addr_type, addr_words,
     frontend_key, goto, if_pod, port_key, unless_pod,
 };
 use crate::config::{Config, Masquerade};
@@ -42,7 +42,7 @@ pub struct Fragment {
 #[must_use]
 pub fn render(config: &Config, name: &ServiceName, served: &Served) -> Fragment {
     let mut fragment = Fragment::default();
-    fragment.elements.insert((CLUSTER_IPS.into(), Value::new().addr(served.service.cluster_ip)));
+    fragment.elements.insert((UNUSED_PORTS.into(), Value::new().addr(served.service.cluster_ip)));
     for (port, servers) in served.ports() {
         for addr in &servers.here {
             fragment.elements.insert((HAIRPIN.into(), Value::new().addr(*addr).addr(*addr)));

@@ -14,10 +14,6 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
     planner.update();
     insta::assert_snapshot!(text::ruleset(&planner.full()), @r#"
     table ip pintle {
-      set cluster-ips {
-        type ipv4_addr
-        10.43.0.10
-      }
       map endpoints {
         type ipv4_addr . inet_proto . inet_service . mark : ipv4_addr . inet_service
         10.43.0.10 . tcp . 80 . 0 : 10.42.0.2 . 8080
@@ -39,6 +35,10 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
       map service-ips {
         type ipv4_addr . inet_proto . inet_service : verdict
         10.43.0.10 . tcp . 80 : goto cluster-2
+      }
+      map unused-ports {
+        type ipv4_addr : verdict
+        10.43.0.10 : goto reject
       }
       chain cluster-2 {
         ip saddr & 255.255.0.0 != 10.42.0.0 meta mark set meta mark & 0xffffbfff ^ 0x00004000
@@ -75,7 +75,7 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
       }
       chain services {
         ip daddr . meta l4proto . th dport vmap @service-ips
-        ip daddr @cluster-ips goto reject
+        ip daddr vmap @unused-ports
         ip daddr & 255.255.0.0 10.43.0.0 drop
         fib daddr type local ip daddr & 255.0.0.0 != 127.0.0.0 meta l4proto . th dport vmap @node-ports
       }
@@ -121,8 +121,8 @@ fn a_change_is_as_large_as_what_changed() {
     delete element ip pintle endpoints { 0x0a2b0008060000000050000001000000 }
 
     the Service is gone, and with it the only one with three
+    delete element ip pintle unused-ports { 0x0a2b0007 }
     delete element ip pintle service-ips { 0x0a2b00070600000000500000 }
-    delete element ip pintle cluster-ips { 0x0a2b0007 }
     delete element ip pintle endpoints { 0x0a2b0007060000000050000000000000 }
     delete element ip pintle endpoints { 0x0a2b0007060000000050000001000000 }
     delete element ip pintle endpoints { 0x0a2b0007060000000050000002000000 }
