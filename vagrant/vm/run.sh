@@ -5,6 +5,7 @@
 #     -k DIR   unpacked kernel package (default: .cache/vm/kernel of this repository, fetched when missing)
 #     -s DIR   directory shared read-write at the same path (repeatable)
 #     -d SIZE  scratch ext4 disk at /var/lib/vm        -m MB  memory (1024)     -c N  CPUs (2)
+#     -D FILE  the disk's file, made when missing and kept: the next VM finds what this one wrote
 #     -t SEC   time-out (300)                          -C CPU model (Nehalem)   -K  use KVM
 #     -n CIDR  address on eth0                         -N PORT  L2 segment shared by all VMs of that port, over loopback
 #     -H NAME  host name                               -v  kernel log on stderr
@@ -13,11 +14,12 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$(cd "$here/../.." && pwd)/.cache/vm
-kernel=$cache/kernel shares=() disk= memory=1024 cpus=2 timeout=300 accel=tcg,thread=multi cpu=Nehalem
+kernel=$cache/kernel shares=() disk= image= memory=1024 cpus=2 timeout=300 accel=tcg,thread=multi cpu=Nehalem
 cidr= segment= name=vm verbose=
-while getopts k:s:d:m:c:t:C:Kn:N:H:v option; do
+while getopts k:s:d:D:m:c:t:C:Kn:N:H:v option; do
   case $option in
-    k) kernel=$OPTARG ;; s) shares+=("$(realpath "$OPTARG")") ;; d) disk=$OPTARG ;; m) memory=$OPTARG ;;
+    k) kernel=$OPTARG ;; s) shares+=("$(realpath "$OPTARG")") ;; d) disk=$OPTARG ;;
+    D) image=$OPTARG ;; m) memory=$OPTARG ;;
     c) cpus=$OPTARG ;; t) timeout=$OPTARG ;; C) cpu=$OPTARG ;; K) accel=kvm cpu=host ;; n) cidr=$OPTARG ;;
     N) segment=$OPTARG ;; H) name=$OPTARG ;; v) verbose=1 ;; *) exit 2 ;;
   esac
@@ -82,9 +84,13 @@ share mods "$modules" ,readonly=on
 number=0
 for dir in "${shares[@]:-$ctl}"; do share share$number "$dir" ""; number=$((number + 1)); done
 if [ -n "$disk" ]; then
-  truncate -s "$disk" "$ctl/disk"
-  mkfs.ext4 -qF -E lazy_itable_init=1 -O ^has_journal "$ctl/disk"
-  args+=(-drive "if=none,id=disk,file=$ctl/disk,format=raw,cache=unsafe" -device virtio-blk-pci,drive=disk)
+  journal=has_journal
+  [ -n "$image" ] || { image=$ctl/disk journal=^has_journal; }
+  if [ ! -e "$image" ]; then
+    truncate -s "$disk" "$image"
+    mkfs.ext4 -qF -E lazy_itable_init=1 -O "$journal" "$image"
+  fi
+  args+=(-drive "if=none,id=disk,file=$image,format=raw,cache=unsafe" -device virtio-blk-pci,drive=disk)
 fi
 if [ -n "$segment" ]; then
   mac=52:54:00:$(printf '%02x:%02x:%02x' $((RANDOM % 256)) $((RANDOM % 256)) $((RANDOM % 256)))
