@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType as Ns, Spec};
 use pintle_runtime_plan::step::Hook;
-use pintle_runtime_plan::{Host, InitPlan, Slot};
+use pintle_runtime_plan::{Host, InitPlan, Security, Slot};
 use pintle_sys::clone::SingleThreaded;
 use pintle_sys::{Errno, pidfd};
 
@@ -91,8 +91,10 @@ pub fn load_spec(bundle: &Path) -> Result<Spec> {
             errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
         },
     })?;
-    let spec = pintle_runtime_plan::parse_spec(&text)?;
+    let (spec, warnings) = pintle_runtime_plan::parse_spec(&text)?;
+    warnings.iter().for_each(|warning| crate::log::warn_once(warning));
     pintle_runtime_plan::validate(&spec)?;
+    pintle_runtime_plan::spec::check_labels(&spec, security())?;
     Ok(spec)
 }
 
@@ -216,13 +218,15 @@ fn observe(env: &Env, request: &CreateRequest, dir: &Dir, stored: &Stored, cgrou
         home,
         hook_states: (state(Status::Running), state(Status::Created)),
         may_mknod: !has(spec, Ns::User),
-        apparmor: apparmor(),
     }
 }
 
-/// Whether AppArmor is on.
-pub fn apparmor() -> bool {
-    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
+/// Which labels this host can apply.
+pub fn security() -> Security {
+    Security {
+        apparmor: std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")),
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+    }
 }
 
 /// The state as hooks get it.

@@ -1,4 +1,4 @@
-//! Copies a directory into a fresh mount (tmpcopyup): types, modes, owners, links; not extended attributes.
+//! Copies a directory into a fresh mount (tmpcopyup): types, modes, owners, links, extended attributes.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +28,9 @@ fn one(from: &OwnedFd, to: &OwnedFd, name: &CStr, kind: Option<Type>) -> Result<
         Some(Type::Directory) => {
             mkdirat(to, name, mode)?;
             let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-            tree(open::at(from, name, flags, 0)?, &open::at(to, name, flags, 0)?)?;
+            let (from, to) = (open::at(from, name, flags, 0)?, open::at(to, name, flags, 0)?);
+            pintle_sys::xattr::copy(&from, &to)?;
+            tree(from, &to)?;
         }
         Some(Type::Symlink) => {
             let target = nix::fcntl::readlinkat(from, name)?;
@@ -50,7 +52,7 @@ fn file(from: &OwnedFd, to: &OwnedFd, name: &CStr, mode: u32) -> Result<()> {
             other => other?,
         };
         if n == 0 {
-            return Ok(());
+            return pintle_sys::xattr::copy(&source, &copy);
         }
         let mut rest = &buffer[..n];
         while !rest.is_empty() {

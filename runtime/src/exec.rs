@@ -8,7 +8,7 @@ use oci_spec::runtime::Process;
 use pintle_runtime_plan::{CgroupJoin, ExecRequest as Plan, Slot, plan_exec};
 
 use crate::cgroup::Cgroups;
-use crate::container::{Env, apparmor, open_init};
+use crate::container::{Env, open_init, security};
 use crate::error::{Error, Result};
 use crate::launch::{self, Launched, Until, Witness};
 use crate::passwd;
@@ -55,6 +55,7 @@ pub fn exec(env: &Env, mut request: ExecRequest) -> Result<Launched> {
         }
         Status::Created | Status::Running | Status::Paused => {}
     }
+    pintle_runtime_plan::spec::check_process_labels(&request.process, security())?;
     let init = open_init(&stored)?;
     let plan = plan_exec(&plan_request(env, &request, &stored));
     let mut slots = Slots::new(plan.slots);
@@ -77,7 +78,7 @@ fn plan_request<'a>(env: &Env, request: &'a ExecRequest, stored: &'a Stored) -> 
     let private_mounts = differs("mnt");
     Plan {
         process: &request.process,
-        seccomp: stored.config.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
+        linux: stored.config.linux().as_ref(),
         join: NAMESPACES.iter().filter(|(ns, _)| differs(ns)).fold(0, |kinds, (_, bit)| kinds | bit),
         cgroup: request.join.clone().unwrap_or_else(|| join_cgroup(stored)),
         pid_ns: differs("pid").then(|| c(&format!("/proc/{pid}/ns/pid"))),
@@ -86,7 +87,6 @@ fn plan_request<'a>(env: &Env, request: &'a ExecRequest, stored: &'a Stored) -> 
         preserve_fds: request.preserve_fds,
         stdio_passed: request.stdio.is_some(),
         home: passwd::home_if_unset(&request.process, &root),
-        apparmor: apparmor(),
         no_new_keyring: true,
         id: &stored.id,
     }

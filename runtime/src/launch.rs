@@ -4,13 +4,14 @@
 //! cgroups, hooks after start.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
-use nix::sched::CloneFlags;
-use pintle_runtime_plan::step::{AroundClone, IdRange, OnChild, Point};
+use nix::sched::{CloneFlags, CpuSet};
+use nix::unistd::Pid;
+use pintle_runtime_plan::step::{AroundClone, OnChild, Point};
 use pintle_runtime_plan::{InitPlan, Step};
 use pintle_sys::clone::{self, CloneArgs, SingleThreaded};
-use pintle_sys::{Errno, fd, pidfd};
+use pintle_sys::{Errno, fd, pidfd, scm};
 
 use crate::error::{Doing as _, Error, Result, text};
 use crate::sync::{self, News, ParentEnd};
@@ -61,12 +62,16 @@ pub fn launch(
 ) -> Result<Launched> {
     let slots = walk_parent(proof, plan, slots)?;
     let (ours, theirs) = sync::channel().doing(|| "make a socket pair".to_owned())?;
+    let free = run_on(plan)?;
     let home = enter_around(plan, &slots)?;
     let cloned = fork_child(proof, plan, slots, theirs, preserve_fds);
     // Back home whatever came of the clone: this process may live on and launch others.
     home.iter()
         .try_for_each(|(ns, kind)| nix::sched::setns(ns, *kind))
         .doing(|| "return to own namespaces".to_owned())?;
+    if let Some(before) = free {
+        nix::sched::sched_setaffinity(Pid::from_raw(0), &before).doing(|| "return to own cpus".to_owned())?;
+    }
     let (pid, child) = cloned?;
     let mut launched =
         Launched { pid, pidfd: child, console: None, listener: None, channel: ours, warnings: plan.warnings.clone() };
@@ -86,11 +91,24 @@ fn walk_parent(proof: SingleThreaded, plan: &InitPlan, slots: Slots) -> Result<S
     Ok(walker.slots)
 }
 
+/// Moves to the cpus the child is to be born on; gives those to return to.
+fn run_on(plan: &InitPlan) -> Result<Option<CpuSet>> {
+    let wanted = plan.around.iter().find_map(|around| match around {
+        AroundClone::Affinity(mask) => Some(mask),
+        AroundClone::Enter { .. } | AroundClone::NewTime { .. } => None,
+    });
+    let Some(mask) = wanted else { return Ok(None) };
+    let before = nix::sched::sched_getaffinity(Pid::from_raw(0)).doing(|| "read own cpus".to_owned())?;
+    pintle_sys::sched::set_affinity(0, mask).doing(|| format!("run on the initial cpus {mask:x?}"))?;
+    Ok(Some(before))
+}
+
 /// Enters the namespaces the child is to be born in; gives the way back.
 fn enter_around(plan: &InitPlan, slots: &Slots) -> Result<Vec<(File, CloneFlags)>> {
     let mut home = Vec::new();
     for around in &plan.around {
         match around {
+            AroundClone::Affinity(_) => {}
             AroundClone::Enter { ns, kind, what } => {
                 let kind = CloneFlags::from_bits_retain(*kind as i32);
                 home.push((own_namespace(kind)?, kind));
@@ -144,7 +162,12 @@ fn fork_child(
     keep.extend(3..3 + i32::try_from(preserve_fds).unwrap_or(0));
     keep.sort_unstable();
     let args = CloneArgs { flags: plan.clone_flags, cgroup: cgroup.as_ref().map(std::os::fd::AsFd::as_fd) };
-    let (pid, child) = clone::clone3(proof, args, || {
+    let born_in = match plan.born_in {
+        Some(slot) => Some(fd::duplicate(slots.get(slot).doing(|| "open the user namespace".to_owned())?)),
+        None => None,
+    };
+    let born_in = born_in.transpose().doing(|| "open the user namespace".to_owned())?;
+    let child = || {
         // Other containers' pipes and our sockets are none of this one's business.
         let _kernel_before_5_9 = fd::close_all_but(&keep);
         let mut walker = Walker { slots, parent: Some(channel), program: Some(&program), chosen: 0, proof };
@@ -156,9 +179,46 @@ fn fork_child(
             parent.fail(step, errno);
         }
         clone::exit_now(1)
-    })
-    .doing(|| format!("clone the container's first process (flags {:#x})", plan.clone_flags))?;
-    Ok((pid.as_raw(), child))
+    };
+    let cloned = match born_in {
+        Some(userns) => clone_within(proof, &userns, args, child),
+        None => clone::clone3(proof, args, child),
+    };
+    let what = || format!("clone the container's first process (flags {:#x})", plan.clone_flags);
+    cloned.map(|(pid, child)| (pid.as_raw(), child)).doing(what)
+}
+
+/// Clones from inside a user namespace, so that the child's other new namespaces belong to it. Who enters one cannot
+/// come back, so a helper goes; the child is ours nevertheless (CLONE_PARENT).
+fn clone_within(
+    proof: SingleThreaded,
+    userns: &OwnedFd,
+    args: CloneArgs<'_>,
+    child: impl FnOnce() -> std::convert::Infallible,
+) -> pintle_sys::Result<(Pid, OwnedFd)> {
+    let (ours, theirs) = nix::sys::socket::socketpair(
+        nix::sys::socket::AddressFamily::Unix,
+        nix::sys::socket::SockType::SeqPacket,
+        None,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+    )?;
+    let args = CloneArgs { flags: args.flags | libc::CLONE_PARENT as u64, ..args };
+    let (_, helper) = clone::clone3(proof, CloneArgs::default(), || {
+        let done = nix::sched::setns(userns, CloneFlags::CLONE_NEWUSER).and_then(|()| clone::clone3(proof, args, child));
+        let _our_maker_sees_the_end = match done {
+            Ok((pid, fd)) => scm::send(&theirs, &pid.as_raw().to_le_bytes(), &[fd.as_fd()]),
+            Err(errno) => scm::send(&theirs, &(-(errno as i32)).to_le_bytes(), &[]),
+        };
+        clone::exit_now(0)
+    })?;
+    pidfd::wait(&helper)?;
+    let (mut number, mut fds) = ([0; 4], Vec::new());
+    nix::sys::socket::setsockopt(&ours, nix::sys::socket::sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(1, 0))?;
+    scm::receive(&ours, &mut number, &mut fds)?;
+    match (i32::from_le_bytes(number), fds.pop()) {
+        (pid, Some(fd)) if pid > 0 => Ok((Pid::from_raw(pid), fd)),
+        (errno, _) => Err(Errno::from_raw(-errno)),
+    }
 }
 
 fn converse(plan: &InitPlan, launched: &mut Launched, until: Until, witness: &mut dyn Witness) -> Result<()> {
@@ -208,10 +268,7 @@ fn ended_early(launched: &Launched) -> Error {
 fn act_on_child(action: &OnChild, launched: &mut Launched) -> Result<()> {
     let pid = launched.pid;
     match action {
-        OnChild::IdMaps { uids, gids } => {
-            write_map(pid, "uid_map", uids)?;
-            write_map(pid, "gid_map", gids)
-        }
+        OnChild::IdMaps { uids, gids } => crate::idmap::write_maps(pid, uids, gids),
         OnChild::OomScoreAdj(adj) => match std::fs::write(format!("/proc/{pid}/oom_score_adj"), adj.to_string()) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 launched.warnings.push(format!(
@@ -221,14 +278,8 @@ fn act_on_child(action: &OnChild, launched: &mut Launched) -> Result<()> {
             }
             other => other.doing(|| format!("set oom_score_adj to {adj}")),
         },
-        OnChild::NetDevices(devices) if devices.is_empty() => Ok(()),
-        OnChild::NetDevices(_) => Err(Error::Usage("linux.netDevices: is not supported yet".to_owned())),
+        OnChild::NetDevices(devices) => crate::netdev::move_all(pid, devices),
     }
-}
-
-fn write_map(pid: i32, file: &str, ranges: &[IdRange]) -> Result<()> {
-    let lines: String = ranges.iter().map(|r| format!("{} {} {}\n", r.inside, r.outside, r.count)).collect();
-    std::fs::write(format!("/proc/{pid}/{file}"), &lines).doing(|| format!("write {file} {:?}", lines.trim_end()))
 }
 
 fn set_rlimit(limit: &pintle_runtime_plan::step::Rlimit, launched: &mut Launched) -> Result<()> {

@@ -3,6 +3,7 @@
 //! Owns: processes in namespaces and cgroups. Does not own: images, networks, Kubernetes. One thread, always: a
 //! forked child may then use everything its parent had.
 
+mod beneath;
 mod cgroup;
 mod clock;
 mod commands;
@@ -11,9 +12,11 @@ mod copy;
 mod error;
 mod exec;
 mod hooks;
+mod idmap;
 mod launch;
 mod log;
 mod merge;
+mod netdev;
 mod notify;
 mod passwd;
 mod protect;

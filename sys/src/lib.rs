@@ -20,6 +20,7 @@ pub mod scm;
 pub mod seccomp;
 pub mod signal;
 pub mod tty;
+pub mod xattr;
 
 pub use nix::errno::Errno;
 

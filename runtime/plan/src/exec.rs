@@ -2,9 +2,10 @@
 
 use std::ffi::CString;
 
-use oci_spec::runtime::{LinuxSeccomp, Process};
+use oci_spec::runtime::{Linux, Process};
 
 use crate::host::CgroupJoin;
+use crate::lists;
 use crate::init::{CLONE_NEWPID, CLONE_NEWUSER, join_cgroup, open_proc};
 use crate::process::{self, Surroundings};
 use crate::slots::{Slots, c, target};
@@ -14,8 +15,8 @@ use crate::step::{AroundClone, InitPlan, Make, OnChild, Slot, Step};
 pub struct ExecRequest<'a> {
     /// The process.
     pub process: &'a Process,
-    /// The container's profile.
-    pub seccomp: Option<&'a LinuxSeccomp>,
+    /// The container's `linux` section: profile, personality and memory policy are its processes' as well.
+    pub linux: Option<&'a Linux>,
     /// CLONE_NEW* of the namespaces in which init differs from us.
     pub join: u64,
     /// How to get into the cgroup.
@@ -32,8 +33,6 @@ pub struct ExecRequest<'a> {
     pub stdio_passed: bool,
     /// $HOME by the container's passwd.
     pub home: Option<String>,
-    /// AppArmor is on.
-    pub apparmor: bool,
     /// Keep our session keyring.
     pub no_new_keyring: bool,
     /// The container's id.
@@ -46,7 +45,8 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
     let mut parent = vec![open_proc()];
     let mut child = vec![Step::WaitForGo, Step::NotDumpable];
     let into_cgroup = join_cgroup(&request.cgroup, &mut slots, &mut parent, &mut child);
-    let mut around = Vec::new();
+    let (mut around, settle) = affinity(request.process);
+    child.push(settle);
     if let Some(path) = &request.pid_ns {
         let ns = slots.take();
         parent.push(Step::Open { path: path.clone(), flags: 0, into: ns });
@@ -77,12 +77,11 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
     let tail = process::tail(
         request.process,
         &Surroundings {
-            seccomp: request.seccomp,
+            linux: request.linux,
             caps_available: request.caps_available,
             in_userns,
             home: request.home.as_deref(),
             preserve_fds: request.preserve_fds,
-            apparmor: request.apparmor,
         },
     );
     child.extend(tail.labels);
@@ -94,6 +93,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
         around,
         clone_flags: 0,
         into_cgroup,
+        born_in: None,
         on_child: request.process.oom_score_adj().map(OnChild::OomScoreAdj).into_iter().collect(),
         runtime_hooks: Vec::new(),
         rlimits: tail.parent_rlimits,
@@ -101,6 +101,18 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
         exec: tail.exec,
         warnings: tail.warnings,
     }
+}
+
+/// Where the process is born and where it then runs (runtime-spec, config.md, execCPUAffinity). Lists were checked.
+fn affinity(process: &Process) -> (Vec<AroundClone>, Step) {
+    let mask = |list: &Option<String>| list.as_deref().filter(|list| !list.is_empty()).and_then(|l| lists::mask(l).ok());
+    let wanted = process.exec_cpu_affinity().as_ref();
+    let initial = wanted.and_then(|affinity| mask(affinity.initial()));
+    let settle = match wanted.and_then(|affinity| mask(affinity.cpu_affinity_final())).or_else(|| initial.clone()) {
+        Some(mask) => Step::Affinity(mask),
+        None => Step::FreeAffinity,
+    };
+    (initial.into_iter().map(AroundClone::Affinity).collect(), settle)
 }
 
 /// Stdio of any process: a terminal, or what was passed; then it belongs to the user.

@@ -59,6 +59,4 @@ pub struct Host {
     pub hook_states: (Vec<u8>, Vec<u8>),
     /// Whether we may make device nodes (not inside a user namespace).
     pub may_mknod: bool,
-    /// Whether seccomp is there.
-    pub apparmor: bool,
 }

@@ -3,9 +3,10 @@
 //! The order is runc's, because programs and hooks have come to rely on it: keyring, network, mounts, devices,
 //! hooks, pivot, console, read-only, host name, sysctls, hidden paths, limits, identity, seccomp, fifo, exec.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType as Ns, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType as Ns, Process, Spec};
 
 use crate::exec::stdio;
 use crate::host::{CgroupJoin, Host};
@@ -68,6 +69,8 @@ pub(crate) struct Draft<'a> {
     pub parent: Vec<Step>,
     pub child: Vec<Step>,
     pub warnings: Vec<String>,
+    /// User namespaces made for the sake of their maps, so that equal mappings share one.
+    pub id_maps: Vec<(Vec<IdRange>, Vec<IdRange>, Slot)>,
 }
 
 impl Draft<'_> {
@@ -75,7 +78,7 @@ impl Draft<'_> {
         self.spec.linux().as_ref()
     }
 
-    fn namespace(&self, kind: Ns) -> Option<Option<&Path>> {
+    pub fn namespace(&self, kind: Ns) -> Option<Option<&Path>> {
         let all = self.linux()?.namespaces().as_ref()?;
         all.iter().find(|ns| ns.typ() == kind).map(|ns| ns.path().as_deref().filter(|p| !p.as_os_str().is_empty()))
     }
@@ -98,21 +101,21 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
         parent: vec![open_proc()],
         child: vec![Step::WaitForGo],
         warnings: Vec::new(),
+        id_maps: Vec::new(),
     };
     let process = spec.process().clone().unwrap_or_default();
-    let (around, clone_flags) = namespaces(&mut draft);
+    let (around, clone_flags, born_in) = namespaces(&mut draft);
     let into_cgroup = join_cgroup(&host.join, &mut draft.slots, &mut draft.parent, &mut draft.child);
-    early(&mut draft, &process);
+    early(&mut draft);
     let runtime_hooks = root(&mut draft, &process);
     let tail = process::tail(
         &process,
         &Surroundings {
-            seccomp: spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
+            linux: spec.linux().as_ref(),
             caps_available: host.caps_available,
             in_userns: draft.has(Ns::User),
             home: host.home.as_deref(),
             preserve_fds: host.preserve_fds,
-            apparmor: host.apparmor,
         },
     );
     after_root(&mut draft, &tail.labels);
@@ -124,6 +127,7 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
         around,
         clone_flags,
         into_cgroup,
+        born_in,
         on_child: on_child(&draft, &process),
         runtime_hooks,
         rlimits: tail.parent_rlimits,
@@ -136,8 +140,8 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
 
 /// A namespace given by path is entered by the parent around clone (the child could not, once in its own user
 /// namespace), except a mount namespace, which would take the parent's files away.
-fn namespaces(draft: &mut Draft<'_>) -> (Vec<AroundClone>, u64) {
-    let (mut around, mut flags) = (Vec::new(), 0);
+fn namespaces(draft: &mut Draft<'_>) -> (Vec<AroundClone>, u64, Option<Slot>) {
+    let (mut around, mut flags, mut born_in) = (Vec::new(), 0, None);
     let list = draft.linux().and_then(|linux| linux.namespaces().clone()).unwrap_or_default();
     for ns in &list {
         let (kind, bit) = (ns.typ(), ns.typ() as u64);
@@ -151,16 +155,15 @@ fn namespaces(draft: &mut Draft<'_>) -> (Vec<AroundClone>, u64) {
                 let slot = draft.slots.take();
                 draft.parent.push(Step::Open { path: c(path), flags: 0, into: slot });
                 let what = format!("{} at {}", kind_name(kind), path.display());
-                if matches!(kind, Ns::Mount | Ns::User) {
-                    draft.child.push(Step::JoinNs { ns: slot, kinds: bit, what });
-                } else {
-                    around.push(AroundClone::Enter { ns: slot, kind: bit, what });
+                match kind {
+                    Ns::User => born_in = Some(slot),
+                    Ns::Mount => draft.child.push(Step::JoinNs { ns: slot, kinds: bit, what }),
+                    _ => around.push(AroundClone::Enter { ns: slot, kind: bit, what }),
                 }
             }
         }
     }
-    // A user namespace joined by the child must come before the mount namespace it then owns.
-    (around, flags & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWNET | 0x0c00_0000) & !CLONE_NEWTIME)
+    (around, flags & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWNET | 0x0c00_0000) & !CLONE_NEWTIME, born_in)
 }
 
 fn kind_name(kind: Ns) -> &'static str {
@@ -179,30 +182,33 @@ fn kind_name(kind: Ns) -> &'static str {
 /// The lines of timens_offsets (time_namespaces(7)).
 fn time_offsets(linux: Option<&Linux>) -> Vec<u8> {
     let mut text = String::new();
-    for (clock, offset) in linux.and_then(|linux| linux.time_offsets().as_ref()).into_iter().flatten() {
+    let offsets = linux.and_then(|linux| linux.time_offsets().as_ref());
+    for (clock, offset) in offsets.into_iter().flatten().collect::<BTreeMap<_, _>>() {
         text.push_str(&format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
     }
     text.into_bytes()
 }
 
+/// Maps of config.json.
+pub(crate) fn ranges(maps: &Option<Vec<LinuxIdMapping>>) -> Vec<IdRange> {
+    let convert = |map: &LinuxIdMapping| IdRange {
+        inside: map.container_id(),
+        outside: map.host_id(),
+        count: map.size(),
+    };
+    maps.iter().flatten().map(convert).collect()
+}
+
 fn on_child(draft: &Draft<'_>, process: &Process) -> Vec<OnChild> {
     let mut steps = Vec::new();
     if let (true, Some(linux)) = (draft.makes(Ns::User), draft.linux()) {
-        let ranges = |maps: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| {
-            let map = |m: &oci_spec::runtime::LinuxIdMapping| IdRange {
-                inside: m.container_id(),
-                outside: m.host_id(),
-                count: m.size(),
-            };
-            maps.iter().flatten().map(map).collect()
-        };
         steps.push(OnChild::IdMaps { uids: ranges(linux.uid_mappings()), gids: ranges(linux.gid_mappings()) });
     }
     if let Some(adj) = process.oom_score_adj() {
         steps.push(OnChild::OomScoreAdj(adj));
     }
     if let Some(devices) = draft.linux().and_then(|linux| linux.net_devices().as_ref()) {
-        let named = devices.iter().map(|(host, device)| (host.clone(), device.name().clone().unwrap_or(host.clone())));
+        let named = devices.iter().map(|(host, device)| (host.clone(), device.name().clone().filter(|name| !name.is_empty()).unwrap_or(host.clone())));
         let mut list: Vec<_> = named.collect();
         list.sort();
         steps.push(OnChild::NetDevices(list));
@@ -210,7 +216,8 @@ fn on_child(draft: &Draft<'_>, process: &Process) -> Vec<OnChild> {
     steps
 }
 
-fn early(draft: &mut Draft<'_>, process: &Process) {
+fn early(draft: &mut Draft<'_>) {
+    draft.child.push(Step::FreeAffinity);
     if draft.has(Ns::User) {
         draft.child.push(Step::BecomeRoot);
     }
@@ -223,12 +230,6 @@ fn early(draft: &mut Draft<'_>, process: &Process) {
     }
     if draft.makes(Ns::Network) {
         draft.child.push(Step::LoopbackUp);
-    }
-    if let Some(policy) = draft.linux().and_then(|linux| linux.memory_policy().as_ref()) {
-        draft.warnings.push(format!("linux.memoryPolicy {:?} is not applied", policy.mode()));
-    }
-    if process.exec_cpu_affinity().is_some() {
-        draft.warnings.push("process.execCPUAffinity is not applied".to_owned());
     }
 }
 
@@ -339,10 +340,6 @@ fn after_root(draft: &mut Draft<'_>, labels: &[Step]) {
     }
     for path in linux.masked_paths().iter().flatten() {
         draft.child.push(Step::MaskPath(c(path)));
-    }
-    if let Some(personality) = linux.personality() {
-        let domain = if personality.domain() == oci_spec::runtime::LinuxPersonalityDomain::PerLinux32 { 8 } else { 0 };
-        draft.child.push(Step::Personality(domain));
     }
 }
 

@@ -8,10 +8,13 @@
 
 pub mod caps;
 pub mod cgroup;
+mod checks;
 mod exec;
 mod host;
 mod init;
 mod json_path;
+mod lenient;
+pub mod lists;
 pub mod mount_options;
 mod mounts;
 mod process;
@@ -21,6 +24,7 @@ mod slots;
 pub mod spec;
 pub mod step;
 
+pub use checks::Security;
 pub use exec::{ExecRequest, plan_exec};
 pub use host::{CgroupJoin, Hierarchy, Host};
 pub use init::{convert_hooks, plan_init};

@@ -115,6 +115,8 @@ pub struct Options {
     pub copy_up: bool,
     /// `idmap`: Some(false), `ridmap`: Some(true).
     pub idmap: Option<bool>,
+    /// Flags of the superblock, which only a mount that makes one can set: `sync`, `lazytime` and the like.
+    pub superblock: Vec<&'static str>,
     /// For the file system, in order.
     pub data: Vec<String>,
 }
@@ -141,7 +143,7 @@ impl Options {
                     if let Propagation(flags) = what {
                         self.propagation = *flags;
                     } else if let Super(name) = what {
-                        self.data.push((*name).to_owned());
+                        self.superblock.push(name);
                     } else {
                         change(&mut self.attr, what);
                     }

@@ -5,12 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxNamespaceType as Ns, Mount};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType as Ns, Mount};
 
-use crate::init::Draft;
+use crate::checks::is_bind;
+use crate::init::{Draft, ranges};
 use crate::mount_options::{MS_PRIVATE, MS_REC, Options, RDONLY};
 use crate::slots::{c, target};
-use crate::step::{Attr, Make, NewMount, Node, Slot, Step};
+use crate::step::{Attr, IdRange, Make, NewMount, Node, Slot, Step};
 
 const S_IFCHR: u32 = 0o020_000;
 const S_IFBLK: u32 = 0o060_000;
@@ -40,9 +41,8 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
         let options = Options::parse(mount.options().as_deref().unwrap_or_default());
         let kind = mount.typ().as_deref().unwrap_or_default();
         match kind {
-            _ if options.bind.is_some() || kind == "bind" || kind == "rbind" => bind(draft, mount, &options),
+            _ if is_bind(mount, &options) => bind(draft, mount, &options),
             "cgroup" => cgroup(draft, mount, &options),
-            "" | "none" => bind(draft, mount, &options),
             _ => file_system(draft, mount, kind, &options),
         }
     }
@@ -77,20 +77,57 @@ fn bind(draft: &mut Draft<'_>, mount: &Mount, options: &Options) {
     // Nothing may flow either way unless it was asked for: the copy of a shared mount is its peer.
     let propagation = if options.propagation == 0 { MS_PRIVATE | MS_REC } else { options.propagation };
     set_propagation(&mut draft.parent, tree, propagation);
-    if !options.data.is_empty() {
+    id_map(draft, mount, options, tree);
+    if !options.superblock.is_empty() {
         draft.warnings.push(format!(
-            "bind mount on {}: options {:?} mean nothing",
+            "bind mount on {}: {:?} are set where the file system is mounted",
             mount.destination().display(),
-            options.data
+            options.superblock
         ));
     }
     let on = draft.slots.take();
     let destination = target(mount.destination());
     let path = destination.path.clone();
     draft.child.push(Step::OpenTarget { target: destination, make: Some(Make::Like(tree)), into: on });
+    draft.child.push(Step::CheckProcTarget { mount: tree, on, path: path.clone() });
     draft.child.push(Step::Attach { mount: tree, on, path });
     draft.child.push(Step::Close(on));
     draft.child.push(Step::Close(tree));
+}
+
+/// Maps the ids of a tree that nobody has seen yet, by a user namespace that only holds the maps.
+fn id_map(draft: &mut Draft<'_>, mount: &Mount, options: &Options, tree: Slot) {
+    let own = (ranges(mount.uid_mappings()), ranges(mount.gid_mappings()));
+    let given = !own.0.is_empty();
+    if !given && options.idmap.is_none() {
+        return;
+    }
+    let joined = draft.namespace(Ns::User).flatten().map(c);
+    let userns = match joined {
+        Some(path) if !given => {
+            let slot = draft.slots.take();
+            draft.parent.push(Step::Open { path, flags: 0, into: slot });
+            slot
+        }
+        _ if given => maps_in_slot(draft, own),
+        _ => {
+            let of = |pick: fn(&Linux) -> &Option<Vec<LinuxIdMapping>>| draft.linux().map(pick).map(ranges);
+            let maps = (of(Linux::uid_mappings).unwrap_or_default(), of(Linux::gid_mappings).unwrap_or_default());
+            maps_in_slot(draft, maps)
+        }
+    };
+    let (recursive, path) = (options.idmap.unwrap_or(false), target(mount.destination()).path);
+    draft.parent.push(Step::IdMap { mount: tree, userns, recursive, path });
+}
+
+fn maps_in_slot(draft: &mut Draft<'_>, (uids, gids): (Vec<IdRange>, Vec<IdRange>)) -> Slot {
+    if let Some((_, _, slot)) = draft.id_maps.iter().find(|(u, g, _)| *u == uids && *g == gids) {
+        return *slot;
+    }
+    let into = draft.slots.take();
+    draft.parent.push(Step::MakeUserNs { uids: uids.clone(), gids: gids.clone(), into });
+    draft.id_maps.push((uids, gids, into));
+    into
 }
 
 fn set_attr(steps: &mut Vec<Step>, mount: Slot, attr: Attr, recursive: bool) {
@@ -115,11 +152,19 @@ fn file_system(draft: &mut Draft<'_>, mount: &Mount, kind: &str, options: &Optio
     let has_mode = options.data.iter().any(|option| option.starts_with("mode="));
     let at_the_end = kind == "tmpfs" && same_path(mount.destination(), Path::new("/dev"));
     let late = if at_the_end { options.attr.set & RDONLY } else { 0 };
+    let mut data = fs_options(kind, mount.source().as_deref(), &options.data);
+    data.extend(options.superblock.iter().map(|flag| (c(flag), None)));
+    if options.attr.set & RDONLY != 0 && !VIRTUAL.contains(&kind) {
+        data.push((c("ro"), None));
+    }
+    data.extend(label(draft, kind).map(|label| (c("context"), Some(label))));
     draft.child.push(Step::NewMount(NewMount {
         fstype: c(kind),
-        options: fs_options(kind, mount.source().as_deref(), &options.data),
+        options: data,
         attrs: options.attr.set & !late,
         inherit_mode_of: (kind == "tmpfs" && !has_mode).then_some(on),
+        on,
+        path: path.clone(),
         into: made,
     }));
     if options.copy_up {
@@ -129,9 +174,20 @@ fn file_system(draft: &mut Draft<'_>, mount: &Mount, kind: &str, options: &Optio
         set_propagation(&mut draft.child, made, options.propagation);
     }
     set_attr(&mut draft.child, made, options.recursive, true);
+    draft.child.push(Step::CheckProcTarget { mount: made, on, path: path.clone() });
     draft.child.push(Step::Attach { mount: made, on, path });
     draft.child.push(Step::Close(on));
     draft.child.push(Step::Close(made));
+}
+
+/// File systems without a device behind them: read-only is a matter of the mount. Of the others the superblock is
+/// read-only too, or a read-only device could not be mounted.
+const VIRTUAL: [&str; 8] = ["tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "ramfs"];
+
+/// The SELinux label of what is inside; the kernel labels its own file systems itself.
+fn label(draft: &Draft<'_>, kind: &str) -> Option<std::ffi::CString> {
+    let label = draft.linux()?.mount_label().as_ref().filter(|label| !label.is_empty())?;
+    (!matches!(kind, "proc" | "sysfs" | "cgroup" | "cgroup2" | "mqueue")).then(|| c(label))
 }
 
 /// Mount options as fsconfig wants them: one by one, the source among them.
@@ -180,6 +236,8 @@ fn cgroup_v1(draft: &mut Draft<'_>, mount: &Mount, options: &Options) {
         options: vec![(c("source"), Some(c("tmpfs"))), (c("mode"), Some(c("755")))],
         attrs,
         inherit_mode_of: None,
+        on,
+        path: destination.path.clone(),
         into: made,
     }));
     draft.child.push(Step::Attach { mount: made, on, path: destination.path });
@@ -214,7 +272,7 @@ fn cgroup_v1(draft: &mut Draft<'_>, mount: &Mount, options: &Options) {
 fn bind_at(draft: &mut Draft<'_>, source: &Path, destination: &Path, attr: Attr) {
     let (tree, on) = (draft.slots.take(), draft.slots.take());
     draft.parent.push(Step::CloneTree { path: c(source), recursive: true, into: tree });
-    set_attr(&mut draft.parent, tree, attr, true);
+    set_attr(&mut draft.parent, tree, attr, false);
     let destination = target(destination);
     let path = destination.path.clone();
     draft.child.push(Step::OpenTarget { target: destination, make: Some(Make::Like(tree)), into: on });

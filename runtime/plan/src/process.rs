@@ -2,17 +2,20 @@
 
 use std::ffi::CString;
 
-use oci_spec::runtime::{LinuxSeccomp, Process};
+use oci_spec::runtime::{
+    IOPriorityClass, Linux, LinuxPersonalityDomain, LinuxSchedulerFlag as SchedFlag, MemoryPolicyFlagType as NumaFlag,
+    MemoryPolicyModeType as NumaMode, Process,
+};
 
 use crate::seccomp;
 use crate::slots::c;
 use crate::step::{CapMasks, Denied, Exec, Point, Rlimit, Scheduling, Step};
-use crate::{caps, rlimits};
+use crate::{caps, lists, rlimits};
 
 /// What surrounds a process besides its own description.
 pub struct Surroundings<'a> {
-    /// The profile.
-    pub seccomp: Option<&'a LinuxSeccomp>,
+    /// The container's `linux` section.
+    pub linux: Option<&'a Linux>,
     /// Capabilities we can give.
     pub caps_available: u64,
     /// In a user namespace: the parent sets limits.
@@ -21,8 +24,6 @@ pub struct Surroundings<'a> {
     pub home: Option<&'a str>,
     /// Inherited descriptors above stdio.
     pub preserve_fds: u32,
-    /// Whether AppArmor is on.
-    pub apparmor: bool,
 }
 
 /// A process's steps, in three parts between which init puts its own.
@@ -44,7 +45,7 @@ pub struct Tail {
 /// Plans a process.
 pub fn tail(process: &Process, around: &Surroundings<'_>) -> Tail {
     let nnp = process.no_new_privileges().unwrap_or(false);
-    let filter = around.seccomp.map(seccomp::assemble);
+    let filter = around.linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::assemble);
     let (masks, cut) = process
         .capabilities()
         .as_ref()
@@ -55,6 +56,7 @@ pub fn tail(process: &Process, around: &Surroundings<'_>) -> Tail {
         steps.push(Step::NoNewPrivs);
     }
     steps.extend(scheduling(process));
+    steps.extend(around.linux.into_iter().flat_map(shared));
     if around.in_userns && !limits.is_empty() {
         steps.push(Step::Sync(Point::Rlimits));
     } else {
@@ -71,7 +73,7 @@ pub fn tail(process: &Process, around: &Surroundings<'_>) -> Tail {
     }
     let first_closed = 3 + i32::try_from(around.preserve_fds).unwrap_or(0);
     Tail {
-        labels: labels(process, around.apparmor),
+        labels: labels(process),
         identity: steps,
         parent_rlimits: if around.in_userns { limits } else { Vec::new() },
         last: vec![Step::ResetSignals, Step::CloseFrom(first_closed)],
@@ -81,11 +83,9 @@ pub fn tail(process: &Process, around: &Surroundings<'_>) -> Tail {
 }
 
 /// Labels take effect at exec; their files sit in the host's procfs, where no container can put a mount on top.
-fn labels(process: &Process, apparmor: bool) -> Vec<Step> {
+fn labels(process: &Process) -> Vec<Step> {
     let mut steps = Vec::new();
-    if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty())
-        && apparmor
-    {
+    if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty()) {
         let value = format!("exec {profile}").into_bytes();
         steps.push(Step::WriteProc { path: c("thread-self/attr/apparmor/exec"), value, denied: Denied::Fail });
     }
@@ -101,7 +101,7 @@ fn scheduling(process: &Process) -> Vec<Step> {
     if let Some(scheduler) = process.scheduler() {
         steps.push(Step::Scheduler(Scheduling {
             policy: policy_number(&scheduler.policy().to_string()),
-            flags: scheduler.flags().iter().flatten().map(|flag| sched_flag(&flag.to_string())).fold(0, |a, b| a | b),
+            flags: scheduler.flags().iter().flatten().fold(0, |bits, flag| bits | sched_flag(*flag)),
             nice: scheduler.nice().unwrap_or(0),
             priority: scheduler.priority().unwrap_or(0).max(0) as u32,
             runtime: scheduler.runtime().unwrap_or(0),
@@ -110,10 +110,10 @@ fn scheduling(process: &Process) -> Vec<Step> {
         }));
     }
     if let Some(priority) = process.io_priority() {
-        let class = match priority.class().to_string().as_str() {
-            "IOPRIO_CLASS_RT" => 1,
-            "IOPRIO_CLASS_IDLE" => 3,
-            _best_effort => 2,
+        let class = match priority.class() {
+            IOPriorityClass::IoprioClassRt => 1,
+            IOPriorityClass::IoprioClassBe => 2,
+            IOPriorityClass::IoprioClassIdle => 3,
         };
         steps.push(Step::IoPriority(class << 13 | priority.priority() as i32));
     }
@@ -135,17 +135,55 @@ fn policy_number(name: &str) -> u32 {
     POLICIES.iter().position(|known| *known == name).unwrap_or(0) as u32
 }
 
-fn sched_flag(name: &str) -> u64 {
-    const FLAGS: [&str; 7] = [
-        "SCHED_FLAG_RESET_ON_FORK",
-        "SCHED_FLAG_RECLAIM",
-        "SCHED_FLAG_DL_OVERRUN",
-        "SCHED_FLAG_KEEP_POLICY",
-        "SCHED_FLAG_KEEP_PARAMS",
-        "SCHED_FLAG_UTIL_CLAMP_MIN",
-        "SCHED_FLAG_UTIL_CLAMP_MAX",
-    ];
-    FLAGS.iter().position(|known| *known == name).map_or(0, |bit| 1 << bit)
+/// linux/sched.h, SCHED_FLAG_*.
+fn sched_flag(flag: SchedFlag) -> u64 {
+    match flag {
+        SchedFlag::SchedResetOnFork => 0x01,
+        SchedFlag::SchedFlagReclaim => 0x02,
+        SchedFlag::SchedFlagDLOverrun => 0x04,
+        SchedFlag::SchedFlagKeepPolicy => 0x08,
+        SchedFlag::SchedFlagKeepParams => 0x10,
+        SchedFlag::SchedFlagUtilClampMin => 0x20,
+        SchedFlag::SchedFlagUtilClampMax => 0x40,
+    }
+}
+
+/// What the container's processes have in common: execution domain and memory policy.
+fn shared(linux: &Linux) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if let Some(personality) = linux.personality() {
+        steps.push(Step::Personality(match personality.domain() {
+            LinuxPersonalityDomain::PerLinux => 0,
+            LinuxPersonalityDomain::PerLinux32 => 8,
+        }));
+    }
+    if let Some(policy) = linux.memory_policy() {
+        let flags = policy.flags().iter().flatten().fold(0, |bits, flag| bits | numa_flag(*flag));
+        let nodes = policy.nodes().as_deref().and_then(|nodes| lists::mask(nodes).ok()).unwrap_or_default();
+        steps.push(Step::MemoryPolicy { mode: numa_mode(policy.mode()) | flags, nodes });
+    }
+    steps
+}
+
+/// linux/mempolicy.h.
+fn numa_mode(mode: NumaMode) -> u32 {
+    match mode {
+        NumaMode::MpolDefault => 0,
+        NumaMode::MpolPreferred => 1,
+        NumaMode::MpolBind => 2,
+        NumaMode::MpolInterleave => 3,
+        NumaMode::MpolLocal => 4,
+        NumaMode::MpolPreferredMany => 5,
+        NumaMode::MpolWeightedInterleave => 6,
+    }
+}
+
+fn numa_flag(flag: NumaFlag) -> u32 {
+    match flag {
+        NumaFlag::MpolFNumaBalancing => 1 << 13,
+        NumaFlag::MpolFRelativeNodes => 1 << 14,
+        NumaFlag::MpolFStaticNodes => 1 << 15,
+    }
 }
 
 fn identity(process: &Process, masks: CapMasks) -> Vec<Step> {

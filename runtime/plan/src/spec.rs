@@ -4,7 +4,8 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
-use crate::json_path;
+use crate::checks::{self, Security};
+use crate::{json_path, lenient};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,36 +18,50 @@ pub enum ConfigError {
     Invalid { problems: Vec<(String, String)> },
 }
 
-/// Reads config.json.
-pub fn parse_spec(text: &str) -> Result<Spec, ConfigError> {
-    parse("config.json", text)
+/// Reads config.json; what was left out of it comes as warnings.
+pub fn parse_spec(text: &str) -> Result<(Spec, Vec<String>), ConfigError> {
+    parse("config.json", text, |document| document.get_mut("process").map(lenient::repair_process).unwrap_or_default())
 }
 
-/// Reads process.json.
-pub fn parse_process(text: &str) -> Result<Process, ConfigError> {
-    parse("process.json", text)
+/// Reads process.json; what was left out of it comes as warnings.
+pub fn parse_process(text: &str) -> Result<(Process, Vec<String>), ConfigError> {
+    parse("process.json", text, lenient::repair_process)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(file: &'static str, text: &str) -> Result<T, ConfigError> {
-    serde_json::from_str(text).map_err(|error| {
-        let offset = json_path::offset(text, error.line(), error.column());
-        ConfigError::Syntax { file, path: json_path::at(text, offset), reason: error.to_string() }
+fn parse<T: serde::de::DeserializeOwned>(
+    file: &'static str,
+    text: &str,
+    repair: impl FnOnce(&mut serde_json::Value) -> Vec<String>,
+) -> Result<(T, Vec<String>), ConfigError> {
+    let refused = match serde_json::from_str(text) {
+        Ok(parsed) => return Ok((parsed, Vec::new())),
+        Err(error) => error,
+    };
+    let mut document = serde_json::from_str(text).unwrap_or_default();
+    let warnings = repair(&mut document);
+    serde_json::from_value(document).map(|parsed| (parsed, warnings)).map_err(|_as_before| {
+        let offset = json_path::offset(text, refused.line(), refused.column());
+        ConfigError::Syntax { file, path: json_path::at(text, offset), reason: refused.to_string() }
     })
 }
 
 /// Collects problems; each names its place.
 #[derive(Default)]
-struct Problems(Vec<(String, String)>);
+pub(crate) struct Problems(Vec<(String, String)>);
 
 impl Problems {
-    fn add(&mut self, path: impl Into<String>, what: impl Into<String>) {
+    pub(crate) fn add(&mut self, path: impl Into<String>, what: impl Into<String>) {
         self.0.push((path.into(), what.into()));
     }
 
-    fn no_nul(&mut self, path: &str, text: &str) {
+    pub(crate) fn no_nul(&mut self, path: &str, text: &str) {
         if text.contains('\0') {
             self.add(path, "contains a NUL byte");
         }
+    }
+
+    fn done(self) -> Result<(), ConfigError> {
+        if self.0.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { problems: self.0 }) }
     }
 }
 
@@ -62,7 +77,7 @@ pub fn validate(spec: &Spec) -> Result<(), ConfigError> {
     if let Some(process) = spec.process() {
         check_process(process, &mut problems);
     }
-    check_mounts(spec, &mut problems);
+    checks::mounts(spec, &mut problems);
     check_namespaces(spec, &mut problems);
     check_linux(spec, &mut problems);
     check_hooks(spec, &mut problems);
@@ -76,7 +91,22 @@ pub fn validate(spec: &Spec) -> Result<(), ConfigError> {
             problems.add(path, "is for another platform; this runtime runs linux containers");
         }
     }
-    if problems.0.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { problems: problems.0 }) }
+    problems.done()
+}
+
+/// Checks that this host can confine a container as its configuration asks.
+pub fn check_labels(spec: &Spec, host: Security) -> Result<(), ConfigError> {
+    let mut problems = Problems::default();
+    let mount_label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    checks::labels(spec.process().as_ref(), mount_label, host, &mut problems);
+    problems.done()
+}
+
+/// The same for one more process.
+pub fn check_process_labels(process: &Process, host: Security) -> Result<(), ConfigError> {
+    let mut problems = Problems::default();
+    checks::labels(Some(process), None, host, &mut problems);
+    problems.done()
 }
 
 fn check_version(version: &str, problems: &mut Problems) {
@@ -123,38 +153,14 @@ fn check_process(process: &Process, problems: &mut Problems) {
     {
         problems.add("process.oomScoreAdj", format!("{adj} is not between -1000 and 1000"));
     }
-    if let Some(priority) = process.io_priority()
-        && !(0..=7).contains(&priority.priority())
-    {
-        problems.add("process.ioPriority.priority", format!("{} is not between 0 and 7", priority.priority()));
-    }
+    checks::scheduling(process, problems);
 }
 
 /// A whole process.json on its own.
 pub fn validate_process(process: &Process) -> Result<(), ConfigError> {
     let mut problems = Problems::default();
     check_process(process, &mut problems);
-    if problems.0.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { problems: problems.0 }) }
-}
-
-fn check_mounts(spec: &Spec, problems: &mut Problems) {
-    for (n, mount) in spec.mounts().iter().flatten().enumerate() {
-        let at = |field: &str| format!("mounts[{n}].{field}");
-        if mount.destination().as_os_str().is_empty() {
-            problems.add(at("destination"), "is empty");
-        }
-        if let Some(source) = mount.source() {
-            problems.no_nul(&at("source"), &source.to_string_lossy());
-        }
-        for (o, option) in mount.options().iter().flatten().enumerate() {
-            problems.no_nul(&format!("mounts[{n}].options[{o}]"), option);
-        }
-        problems.no_nul(&at("destination"), &mount.destination().to_string_lossy());
-        let lexical = mount.destination().components().filter(|c| matches!(c, std::path::Component::Normal(_))).count();
-        if lexical == 0 && !mount.destination().as_os_str().is_empty() {
-            problems.add(at("destination"), "the root file system itself cannot be mounted over");
-        }
-    }
+    problems.done()
 }
 
 fn check_namespaces(spec: &Spec, problems: &mut Problems) {
@@ -229,7 +235,10 @@ fn check_linux(spec: &Spec, problems: &mut Problems) {
             }
         }
     }
-    check_seccomp(spec, problems);
+    if let Some(seccomp) = linux.seccomp() {
+        checks::seccomp(seccomp, problems);
+    }
+    checks::sections(linux, problems);
     if linux.intel_rdt().is_some() {
         problems.add("linux.intelRdt", "is not supported yet");
     }
@@ -237,35 +246,6 @@ fn check_linux(spec: &Spec, problems: &mut Problems) {
 
 fn valid_number(number: i64, most: i64) -> bool {
     (-1..=most).contains(&number)
-}
-
-fn check_seccomp(spec: &Spec, problems: &mut Problems) {
-    let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return };
-    for (n, rule) in seccomp.syscalls().iter().flatten().enumerate() {
-        if rule.names().is_empty() {
-            problems.add(format!("linux.seccomp.syscalls[{n}].names"), "must not be empty");
-        }
-        for (a, arg) in rule.args().iter().flatten().enumerate() {
-            if arg.index() > 5 {
-                problems
-                    .add(format!("linux.seccomp.syscalls[{n}].args[{a}].index"), "system calls have arguments 0 to 5");
-            }
-        }
-    }
-    if seccomp.default_action() == oci_spec::runtime::LinuxSeccompAction::ScmpActNotify {
-        problems.add("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY cannot be the default action");
-    }
-    let notifies =
-        |rule: &oci_spec::runtime::LinuxSyscall| rule.action() == oci_spec::runtime::LinuxSeccompAction::ScmpActNotify;
-    for (n, rule) in seccomp.syscalls().iter().flatten().enumerate() {
-        if notifies(rule) && rule.names().iter().any(|name| name == "write") {
-            problems
-                .add(format!("linux.seccomp.syscalls[{n}]"), "SCMP_ACT_NOTIFY cannot be used for the write syscall");
-        }
-        if notifies(rule) && seccomp.listener_path().is_none() {
-            problems.add("linux.seccomp.listenerPath", "is needed for SCMP_ACT_NOTIFY");
-        }
-    }
 }
 
 /// Only sysctls that a namespace of the container's own confines may be set: others would change the host.

@@ -120,6 +120,11 @@ pub struct NewMount {
     pub attrs: u64,
     /// Take the mode from the directory that will be covered (tmpfs without `mode=`).
     pub inherit_mode_of: Option<Slot>,
+    /// Where it will be attached, open and by name: options that are too long for fsconfig(2) are for mount(2), which
+    /// attaches at once.
+    pub on: Slot,
+    /// The same by name.
+    pub path: CString,
     /// Receives the detached mount.
     pub into: Slot,
 }
@@ -194,7 +199,9 @@ pub enum Step {
     /// Change a mount's attributes.
     SetAttr { mount: Slot, attr: Attr, recursive: bool },
     /// Map a mount's ids by the user namespace in a slot.
-    IdMap { mount: Slot, userns: Slot, recursive: bool },
+    IdMap { mount: Slot, userns: Slot, recursive: bool, path: CString },
+    /// Make a user namespace that has nobody in it, for its maps alone.
+    MakeUserNs { uids: Vec<IdRange>, gids: Vec<IdRange>, into: Slot },
     /// Forget a descriptor.
     Close(Slot),
 
@@ -226,6 +233,8 @@ pub enum Step {
     OpenTarget { target: Target, make: Option<Make>, into: Slot },
     /// Attach a detached mount.
     Attach { mount: Slot, on: Slot, path: CString },
+    /// Refuse a target in /proc but for a few files; /proc itself takes only a procfs.
+    CheckProcTarget { mount: Slot, on: Slot, path: CString },
     /// Refuse the target unless it is a real directory and not a symlink's (proc and sysfs).
     RequireRealDir { target: Target },
     /// Copy the covered directory's content into the new mount (tmpcopyup).
@@ -270,6 +279,8 @@ pub enum Step {
     Personality(u64),
     /// Cpus to run on, as a bit mask.
     Affinity(Vec<u64>),
+    /// All cpus that the cgroup allows, whatever the caller of this program was bound to.
+    FreeAffinity,
     /// NUMA policy.
     MemoryPolicy { mode: u32, nodes: Vec<u64> },
     /// A resource limit.
@@ -328,6 +339,8 @@ pub enum AroundClone {
     Enter { ns: Slot, kind: u64, what: String },
     /// Make a time namespace with these offsets (the text of timens_offsets).
     NewTime { offsets: Vec<u8> },
+    /// Run on these cpus, and so is the child born.
+    Affinity(Vec<u64>),
 }
 
 /// An id mapping: container, host, count.
@@ -365,6 +378,8 @@ pub struct InitPlan {
     pub clone_flags: u64,
     /// The slot of a cgroup v2 directory to be born in.
     pub into_cgroup: Option<Slot>,
+    /// A user namespace given by path, which the child must be born in to own its other namespaces.
+    pub born_in: Option<Slot>,
     /// What the parent does to the child.
     pub on_child: Vec<OnChild>,
     /// prestart and createRuntime hooks, which the parent runs at [`Point::Hooks`].
@@ -395,7 +410,10 @@ impl fmt::Display for Step {
                 attr.propagation,
                 if *recursive { ", recursively" } else { "" }
             ),
-            Step::IdMap { .. } => write!(f, "map the ids of a mount"),
+            Step::IdMap { path, .. } => {
+                write!(f, "map the ids of the mount for {path:?} (its file system must support that)")
+            }
+            Step::MakeUserNs { .. } => write!(f, "make a user namespace for mapping the ids of a mount"),
             Step::Close(_) => write!(f, "close a descriptor"),
             Step::WaitForGo => write!(f, "hear from the parent"),
             Step::Sync(Point::Hooks) => write!(f, "run prestart and createRuntime hooks"),
@@ -412,6 +430,9 @@ impl fmt::Display for Step {
             Step::NewMount(new) => display_new_mount(new, f),
             Step::OpenTarget { target, .. } => write!(f, "open {:?} in the root file system", target.path),
             Step::Attach { path, .. } => write!(f, "mount on {path:?}"),
+            Step::CheckProcTarget { path, .. } => {
+                write!(f, "mount on {path:?}: it is inside /proc, where only a few files may be covered")
+            }
             Step::RequireRealDir { target } => {
                 write!(f, "mount on {:?}, which must be a real directory and not behind a symlink", target.path)
             }
@@ -460,6 +481,7 @@ impl Step {
             }
             Step::IoPriority(value) => write!(f, "set io priority {}:{}", value >> 13, value & 0x1fff),
             Step::Personality(domain) => write!(f, "set personality {domain:#x}"),
+            Step::FreeAffinity => write!(f, "run on all cpus of the cgroup"),
             Step::Affinity(mask) => write!(f, "set cpu affinity {mask:x?}"),
             Step::MemoryPolicy { mode, .. } => write!(f, "set memory policy {mode}"),
             Step::Rlimit(limit) => write!(f, "set {} to {}:{}", limit.name, limit.soft, limit.hard),

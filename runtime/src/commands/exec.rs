@@ -85,7 +85,9 @@ fn describe(invocation: &Invocation, spec: &Spec, command: &[String]) -> Result<
     let own = &invocation.own;
     if let Some(path) = own.get("process") {
         let text = std::fs::read_to_string(path).doing(|| format!("read {path}"))?;
-        return Ok(pintle_runtime_plan::parse_process(&text)?);
+        let (process, warnings) = pintle_runtime_plan::parse_process(&text)?;
+        warnings.iter().for_each(|warning| crate::log::warn_once(warning));
+        return Ok(process);
     }
     if command.is_empty() {
         return Err(Error::Usage("process args cannot be empty".to_owned()));

@@ -1,8 +1,9 @@
 //! Masked and read-only paths, by descriptors beneath the root.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
+use nix::mount::MsFlags;
 use pintle_runtime_plan::step::Slot;
 use pintle_sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, MountAttr, Reach};
 use pintle_sys::{Errno, Result, open};
@@ -23,8 +24,20 @@ impl Walker<'_> {
         let Some(fd) = self.existing(path)? else { return Ok(()) };
         let tree = mount::clone_tree(&fd, c"", Reach::Recursive)?;
         let readonly = MountAttr { set: ATTR_RDONLY, ..MountAttr::default() };
-        mount::set_attr(&tree, &readonly, Reach::Recursive)?;
-        mount::attach(&tree, &fd)
+        match mount::set_attr(&tree, &readonly, Reach::Recursive) {
+            Ok(()) => mount::attach(&tree, &fd),
+            // Linux 5.10, 5.11: one mount, where it is attached.
+            Err(Errno::ENOSYS) => {
+                mount::attach(&tree, &fd)?;
+                let now = nix::sys::statvfs::fstatvfs(&tree)?.flags().bits();
+                let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+                let flags = flags | MsFlags::from_bits_truncate(now & 0x0c0f);
+                self.at_descriptor(tree.as_raw_fd(), |path| {
+                    nix::mount::mount(None::<&CStr>, path, None::<&CStr>, flags, None::<&CStr>)
+                })
+            }
+            Err(errno) => Err(errno),
+        }
     }
 
     pub(super) fn mask_path(&mut self, path: &CStr) -> Result<()> {

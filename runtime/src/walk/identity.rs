@@ -22,6 +22,7 @@ impl Walker<'_> {
             Step::Scheduler(scheduling) => sched::set_scheduler(&attributes(scheduling)),
             Step::IoPriority(value) => sched::set_io_priority(*value),
             Step::Personality(domain) => cred::set_personality(*domain),
+            Step::FreeAffinity => free_affinity(),
             Step::Affinity(mask) => sched::set_affinity(0, mask),
             Step::MemoryPolicy { mode, nodes } => sched::set_memory_policy(*mode, nodes),
             Step::Rlimit(limit) => self.rlimit(index, limit),
@@ -74,6 +75,14 @@ impl Walker<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The kernel cuts the mask to what the cpuset allows. A host that forbids the change keeps what it had.
+fn free_affinity() -> Result<()> {
+    match sched::set_affinity(0, &[u64::MAX; 16]) {
+        Ok(()) | Err(Errno::EINVAL | Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }
 

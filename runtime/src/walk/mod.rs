@@ -3,6 +3,7 @@
 //! Owns: the table of open slots and the dispatch. Does not own: what a failure means; the parent, which owns the
 //! plan, renders the sentence from the step's index and the errno.
 
+mod attributes;
 mod hidden;
 mod identity;
 mod mounts;
@@ -11,46 +12,68 @@ mod stdio;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
-use pintle_runtime_plan::step::{Denied, Exec, Slot, Step};
+use pintle_runtime_plan::step::{Attr, Denied, Exec, Slot, Step};
 use pintle_sys::clone::{PointerArray, SingleThreaded};
 use pintle_sys::{Errno, Result, cred, open, seccomp};
 
 use crate::sync::ChildEnd;
 
-/// The open descriptors of a plan, by slot.
+/// The open descriptors of a plan, by slot, and what is known of the mounts among them.
 #[derive(Debug, Default)]
-pub struct Slots(Vec<Option<OwnedFd>>);
+pub struct Slots {
+    fds: Vec<Option<OwnedFd>>,
+    attached: Vec<Slot>,
+    postponed: Vec<(Slot, Attr, bool)>,
+}
 
 impl Slots {
     /// Room for `count`.
     pub fn new(count: u16) -> Slots {
-        Slots((0..count).map(|_| None).collect())
+        Slots { fds: (0..count).map(|_| None).collect(), ..Slots::default() }
     }
 
     /// Fills a slot.
     pub fn put(&mut self, slot: Slot, fd: OwnedFd) {
         let at = usize::from(slot.0);
-        if self.0.len() <= at {
-            self.0.resize_with(at + 1, || None);
+        if self.fds.len() <= at {
+            self.fds.resize_with(at + 1, || None);
         }
-        self.0[at] = Some(fd);
+        self.fds[at] = Some(fd);
     }
 
     /// What a slot holds; a plan that uses an empty one is wrong (EBADF).
     pub fn get(&self, slot: Slot) -> Result<BorrowedFd<'_>> {
-        self.0.get(usize::from(slot.0)).and_then(Option::as_ref).map(AsFd::as_fd).ok_or(Errno::EBADF)
+        self.fds.get(usize::from(slot.0)).and_then(Option::as_ref).map(AsFd::as_fd).ok_or(Errno::EBADF)
     }
 
     /// Empties a slot.
     pub fn close(&mut self, slot: Slot) {
-        if let Some(entry) = self.0.get_mut(usize::from(slot.0)) {
+        if let Some(entry) = self.fds.get_mut(usize::from(slot.0)) {
             *entry = None;
         }
     }
 
+    /// Whether the mount in a slot has its place.
+    pub fn is_attached(&self, slot: Slot) -> bool {
+        self.attached.contains(&slot)
+    }
+
+    /// Notes that it has; gives the changes that waited for it (attributes, and whether recursively).
+    pub fn attach(&mut self, slot: Slot) -> Vec<(Attr, bool)> {
+        self.attached.push(slot);
+        let (due, rest) = std::mem::take(&mut self.postponed).into_iter().partition(|(of, ..)| *of == slot);
+        self.postponed = rest;
+        due.into_iter().map(|(_, attr, recursive): (Slot, Attr, bool)| (attr, recursive)).collect()
+    }
+
+    /// Keeps a change until the mount has its place.
+    pub fn postpone(&mut self, slot: Slot, attr: Attr, recursive: bool) {
+        self.postponed.push((slot, attr, recursive));
+    }
+
     /// Every open descriptor's number.
     pub fn numbers(&self) -> Vec<i32> {
-        self.0.iter().flatten().map(std::os::fd::AsRawFd::as_raw_fd).collect()
+        self.fds.iter().flatten().map(std::os::fd::AsRawFd::as_raw_fd).collect()
     }
 }
 
@@ -205,6 +228,10 @@ impl Walker<'_> {
             }
             None => open::beneath_same_mount(proc, path, libc::O_WRONLY)?,
         };
+        // What is not the kernel's procfs would swallow the write, or hand it on to somebody (CVE-2025-52881).
+        if !mounts::is_procfs(&file)? {
+            return Err(Errno::EXDEV);
+        }
         nix::unistd::write(file, value).map(drop)
     }
 

@@ -1,16 +1,34 @@
 //! Steps on mounts, targets and device nodes.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::fcntl::AtFlags;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::{Mode, SFlag};
-use pintle_runtime_plan::step::{Attr, Make, NewMount, Node, Slot, Step, Target};
+use pintle_runtime_plan::step::{Make, NewMount, Node, Slot, Step, Target};
 use pintle_sys::mount::{self, MountAttr, Reach};
 use pintle_sys::{Errno, Result, open};
 
 use super::Walker;
+use crate::beneath::{self, Last};
+
+/// The longest value fsconfig(2) takes.
+const FSCONFIG_MOST: usize = 255;
+
+/// What may be covered beneath /proc.
+const IN_PROC: [&[u8]; 10] = [
+    b"cpuinfo",
+    b"diskstats",
+    b"meminfo",
+    b"stat",
+    b"swaps",
+    b"uptime",
+    b"loadavg",
+    b"slabinfo",
+    b"sys/kernel/ns_last_pid",
+    b"sys/crypto/fips_enabled",
+];
 
 impl Walker<'_> {
     /// `None` if the step is of another kind.
@@ -20,7 +38,10 @@ impl Walker<'_> {
                 mount::clone_tree(nix::fcntl::AT_FDCWD, path, reach(*recursive)).map(|tree| self.slots.put(*into, tree))
             }
             Step::SetAttr { mount, attr, recursive } => self.set_attr(*mount, *attr, *recursive),
-            Step::IdMap { mount, userns, recursive } => self.id_map(*mount, *userns, *recursive),
+            Step::IdMap { mount, userns, recursive, .. } => self.id_map(*mount, *userns, *recursive),
+            Step::MakeUserNs { uids, gids, into } => {
+                crate::idmap::user_namespace(self.proof, uids, gids).map(|ns| self.slots.put(*into, ns))
+            }
             Step::Propagate { flags } => change_propagation(c"/", *flags),
             Step::AttachRoot => self.attach_root(),
             Step::NewMount(new) => self.new_mount(new),
@@ -28,6 +49,7 @@ impl Walker<'_> {
                 self.open_target(target, *make).map(|fd| self.slots.put(*into, fd))
             }
             Step::Attach { mount, on, .. } => self.attach(*mount, *on),
+            Step::CheckProcTarget { mount, on, .. } => self.check_proc_target(*mount, *on),
             Step::RequireRealDir { target } => self.require_real_dir(target),
             Step::CopyUp { from, to } => self.copy_up(*from, *to),
             Step::MakeNode(node) => self.make_node(node),
@@ -39,11 +61,6 @@ impl Walker<'_> {
             Step::MaskPath(path) => self.mask_path(path),
             _ => return None,
         })
-    }
-
-    fn set_attr(&self, slot: Slot, attr: Attr, recursive: bool) -> Result<()> {
-        let raw = MountAttr { set: attr.set, clear: attr.clear, propagation: attr.propagation, userns_fd: 0 };
-        mount::set_attr(self.slots.get(slot)?, &raw, reach(recursive))
     }
 
     fn id_map(&self, slot: Slot, userns: Slot, recursive: bool) -> Result<()> {
@@ -58,10 +75,13 @@ impl Walker<'_> {
         let slash = open::at(nix::fcntl::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
         mount::attach(self.slots.get(Slot::ROOT)?, &slash)?;
         self.slots.put(Slot::OLD_ROOT, slash);
-        Ok(())
+        self.attached(Slot::ROOT)
     }
 
     fn new_mount(&mut self, new: &NewMount) -> Result<()> {
+        if new.options.iter().any(|(_, value)| value.as_ref().is_some_and(|v| v.as_bytes().len() > FSCONFIG_MOST)) {
+            return self.mount_at_once(new);
+        }
         let fs = mount::fsopen(&new.fstype)?;
         for (key, value) in &new.options {
             mount::fsconfig_set(&fs, key, value.as_deref())?;
@@ -76,41 +96,64 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn attach(&self, tree: Slot, on: Slot) -> Result<()> {
-        mount::attach(self.slots.get(tree)?, self.slots.get(on)?)
+    /// fsconfig(2) takes values of 255 bytes, mount(2) a page of them, and mounts there and then. What is found at the
+    /// target afterwards must be another file system than what was there.
+    fn mount_at_once(&mut self, new: &NewMount) -> Result<()> {
+        let covered = self.slots.get(new.on)?;
+        let text = |(key, value): &(CString, Option<CString>)| match value {
+            Some(value) => [key.as_bytes(), b"=", value.as_bytes()].concat(),
+            None => key.as_bytes().to_vec(),
+        };
+        let source = new.options.iter().find(|(key, _)| key.as_c_str() == c"source").and_then(|(_, v)| v.as_deref());
+        let data: Vec<Vec<u8>> = new.options.iter().filter(|(key, _)| key.as_c_str() != c"source").map(text).collect();
+        let flags = super::attributes::to_mount_flags(new.attrs);
+        self.at_descriptor(covered.as_raw_fd(), |path| {
+            nix::mount::mount(source, path, Some(new.fstype.as_c_str()), flags, Some(data.join(&b","[..]).as_slice()))
+        })?;
+        let mounted = open::in_root(self.slots.get(Slot::ROOT)?, &new.path, libc::O_PATH)?;
+        if nix::sys::stat::fstat(&mounted)?.st_dev == nix::sys::stat::fstat(covered)?.st_dev {
+            return Err(Errno::EXDEV);
+        }
+        self.slots.put(new.into, mounted);
+        self.attached(new.into)
+    }
+
+    fn attach(&mut self, tree: Slot, on: Slot) -> Result<()> {
+        if self.slots.is_attached(tree) {
+            return Ok(());
+        }
+        mount::attach(self.slots.get(tree)?, self.slots.get(on)?)?;
+        self.attached(tree)
+    }
+
+    /// Mounts below /proc could show a process other contents than the kernel's, and ours too when it looks there:
+    /// /proc itself takes only a procfs, and beneath it only files that lxcfs and the like provide (runc's list).
+    fn check_proc_target(&self, tree: Slot, on: Slot) -> Result<()> {
+        let path = super::FdPath::new(self.slots.get(on)?.as_raw_fd());
+        let place = nix::fcntl::readlinkat(self.slots.get(Slot::PROC)?, path.as_cstr())?;
+        let place = place.as_encoded_bytes();
+        if place == b"/proc" {
+            return if is_procfs(self.slots.get(tree)?)? { Ok(()) } else { Err(Errno::EPERM) };
+        }
+        match place.strip_prefix(b"/proc/") {
+            Some(below) if !IN_PROC.contains(&below) => Err(Errno::EPERM),
+            _ => Ok(()),
+        }
     }
 
     fn open_target(&self, target: &Target, make: Option<Make>) -> Result<OwnedFd> {
-        let root = self.slots.get(Slot::ROOT)?;
-        let wants_dir = match make {
-            Some(Make::Like(tree)) => is_dir(self.slots.get(tree)?)?,
-            Some(Make::Dir) | None => true,
+        let last = match make {
+            Some(Make::Like(tree)) if !is_dir(self.slots.get(tree)?)? => Last::File,
+            Some(Make::Like(_) | Make::Dir) | None => Last::Dir,
         };
-        match open::in_root(root, &target.path, libc::O_PATH) {
-            Err(Errno::ENOENT) if make.is_some() => self.make_target(target, wants_dir),
+        match open::in_root(self.slots.get(Slot::ROOT)?, &target.path, libc::O_PATH) {
+            Err(Errno::ENOENT) if make.is_some() => self.make_target(target, last),
             other => other,
         }
     }
 
-    /// Makes what is missing, each component in the directory that was opened for the one before.
-    pub(super) fn make_target(&self, target: &Target, wants_dir: bool) -> Result<OwnedFd> {
-        let root = self.slots.get(Slot::ROOT)?;
-        let mut parent = open::in_root(root, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
-        for (at, (prefix, name)) in target.walk.iter().enumerate() {
-            let last = at + 1 == target.walk.len();
-            parent = match open::in_root(root, prefix, libc::O_PATH) {
-                Err(Errno::ENOENT) => {
-                    if last && !wants_dir {
-                        make_file(&parent, name)?;
-                    } else {
-                        make_dir(&parent, name)?;
-                    }
-                    open::in_root(root, prefix, libc::O_PATH)?
-                }
-                other => other?,
-            };
-        }
-        Ok(parent)
+    pub(super) fn make_target(&self, target: &Target, last: Last) -> Result<OwnedFd> {
+        beneath::open_or_make(self.slots.get(Slot::ROOT)?, &target.path, last)
     }
 
     /// A symlinked /proc or /sys would send the mount elsewhere (CVE-2019-19921).
@@ -166,7 +209,7 @@ impl Walker<'_> {
             path: before.last().map_or_else(|| c"/".to_owned(), |(prefix, _)| prefix.clone()),
             walk: before.to_vec(),
         };
-        Ok((self.make_target(&parent, true)?, &last.1))
+        Ok((self.make_target(&parent, Last::Dir)?, &last.1))
     }
 
     fn symlink(&self, target: &Target, points_to: &CStr) -> Result<()> {
@@ -202,6 +245,10 @@ impl Walker<'_> {
     }
 }
 
+pub(super) fn is_procfs(fd: impl AsFd) -> Result<bool> {
+    Ok(nix::sys::statfs::fstatfs(fd)?.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+}
+
 pub(super) fn is_dir(fd: impl AsFd) -> Result<bool> {
     Ok(nix::sys::stat::fstat(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
@@ -213,18 +260,4 @@ pub(super) fn reach(recursive: bool) -> Reach {
 fn change_propagation(path: &CStr, flags: impl TryInto<u64>) -> Result<()> {
     let flags = flags.try_into().map_err(|_too_big| Errno::EINVAL)?;
     nix::mount::mount(None::<&CStr>, path, None::<&CStr>, MsFlags::from_bits_retain(flags), None::<&CStr>)
-}
-
-fn make_dir(parent: &OwnedFd, name: &CStr) -> Result<()> {
-    match nix::sys::stat::mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
-        Err(Errno::EEXIST) => Ok(()),
-        other => other,
-    }
-}
-
-fn make_file(parent: &OwnedFd, name: &CStr) -> Result<()> {
-    match open::at(parent, name, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY, 0o644) {
-        Ok(_) | Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(errno),
-    }
 }

@@ -38,7 +38,7 @@ impl Walker<'_> {
                     (c"/dev/console".to_owned(), c"console".to_owned()),
                 ],
             };
-            let on = self.make_target(&console, false)?;
+            let on = self.make_target(&console, crate::beneath::Last::File)?;
             mount::attach(mount::clone_tree(&peer, c"", Reach::One)?, on)?;
         }
         let parent = self.parent.as_ref().ok_or(Errno::ENOTCONN)?;

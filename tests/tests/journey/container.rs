@@ -123,7 +123,6 @@ pub fn init(tale: &mut Tale, life: &Life, spec: &Spec) -> InitPlan {
             home: Some("/root".to_owned()),
             hook_states: (Vec::new(), Vec::new()),
             may_mknod: true,
-            apparmor: false,
         },
     );
     tale.list("the parent, before clone3", &folded(&plan.parent));
