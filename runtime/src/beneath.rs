@@ -39,6 +39,7 @@ pub fn open_or_make(root: impl AsFd, path: &CStr, last: Last) -> Result<OwnedFd>
         let fd = step(here, &name, make)?;
         match fstat(&fd)?.st_mode & libc::S_IFMT {
             libc::S_IFLNK => {
+                refuse_magic(&fd, &name)?;
                 links += 1;
                 if links > LINKS_MOST {
                     return Err(Errno::ELOOP);
@@ -55,6 +56,13 @@ pub fn open_or_make(root: impl AsFd, path: &CStr, last: Last) -> Result<OwnedFd>
         }
     }
     dirs.pop().ok_or(Errno::EINVAL)
+}
+
+/// The links of procfs that are no text but doors (`fd/7`, `cwd`, `root`) are never followed.
+fn refuse_magic(link: &OwnedFd, name: &CStr) -> Result<()> {
+    let plain = [c"self", c"thread-self", c"mounts", c"net"].contains(&name);
+    let procfs = nix::sys::statfs::fstatfs(link)?.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC;
+    if procfs && !plain { Err(Errno::ELOOP) } else { Ok(()) }
 }
 
 /// Puts a path's components on the stack, the first on top.

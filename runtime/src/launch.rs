@@ -204,7 +204,8 @@ fn clone_within(
     )?;
     let args = CloneArgs { flags: args.flags | libc::CLONE_PARENT as u64, ..args };
     let (_, helper) = clone::clone3(proof, CloneArgs::default(), || {
-        let done = nix::sched::setns(userns, CloneFlags::CLONE_NEWUSER).and_then(|()| clone::clone3(proof, args, child));
+        let done =
+            nix::sched::setns(userns, CloneFlags::CLONE_NEWUSER).and_then(|()| clone::clone3(proof, args, child));
         let _our_maker_sees_the_end = match done {
             Ok((pid, fd)) => scm::send(&theirs, &pid.as_raw().to_le_bytes(), &[fd.as_fd()]),
             Err(errno) => scm::send(&theirs, &(-(errno as i32)).to_le_bytes(), &[]),
@@ -213,7 +214,11 @@ fn clone_within(
     })?;
     pidfd::wait(&helper)?;
     let (mut number, mut fds) = ([0; 4], Vec::new());
-    nix::sys::socket::setsockopt(&ours, nix::sys::socket::sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(1, 0))?;
+    nix::sys::socket::setsockopt(
+        &ours,
+        nix::sys::socket::sockopt::ReceiveTimeout,
+        &nix::sys::time::TimeVal::new(1, 0),
+    )?;
     scm::receive(&ours, &mut number, &mut fds)?;
     match (i32::from_le_bytes(number), fds.pop()) {
         (pid, Some(fd)) if pid > 0 => Ok((Pid::from_raw(pid), fd)),

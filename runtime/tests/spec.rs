@@ -89,11 +89,18 @@ fn what_cannot_be_honoured_is_refused_by_its_path() {
     }
     type Change = fn(&mut Value);
     let table: &[(Change, &str)] = &[
-        (|c| c["mounts"][1]["options"] = json!(["idmap"]), "mounts[1]: id-mapped mounts are only supported for bind-mounts"),
-        (|c| c["mounts"][1] = json!({"destination": "/x", "source": "/tmp", "options": ["bind", "idmap"]}),
-            "mounts[1].options: idmap needs uidMappings"),
-        (|c| c["mounts"][1] = json!({"destination": "/x", "source": "/tmp", "options": ["bind", "size=5"]}),
-            "mounts[1].options: bind mounts cannot have any filesystem-specific options applied: size=5"),
+        (
+            |c| c["mounts"][1]["options"] = json!(["idmap"]),
+            "mounts[1]: id-mapped mounts are only supported for bind-mounts",
+        ),
+        (
+            |c| c["mounts"][1] = json!({"destination": "/x", "source": "/tmp", "options": ["bind", "idmap"]}),
+            "mounts[1].options: idmap needs uidMappings",
+        ),
+        (
+            |c| c["mounts"][1] = json!({"destination": "/x", "source": "/tmp", "options": ["bind", "size=5"]}),
+            "mounts[1].options: bind mounts cannot have any filesystem-specific options applied: size=5",
+        ),
         (|c| c["mounts"][1]["uidMappings"] = maps(0, 1), "mounts[1].uidMappings: needs gidMappings as well"),
         (|c| c["linux"]["personality"] = json!({"domain": "LINUX", "flags": ["X"]}), "linux.personality.flags"),
         (|c| c["linux"]["timeOffsets"] = json!({"wall": {"secs": 1}}), "linux.timeOffsets.wall"),
@@ -101,10 +108,14 @@ fn what_cannot_be_honoured_is_refused_by_its_path() {
         (|c| c["process"]["execCPUAffinity"] = json!({"initial": "7-2"}), "process.execCPUAffinity.initial"),
         (|c| c["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": 77}), "process.scheduler.nice"),
         (|c| c["linux"]["netDevices"] = json!({"a/b": {}}), "linux.netDevices[\\\"a/b\\\"]"),
-        (|c| c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}),
-            "linux.seccomp.defaultErrnoRet"),
-        (|c| c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}),
-            "linux.seccomp.listenerMetadata"),
+        (
+            |c| c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}),
+            "linux.seccomp.defaultErrnoRet",
+        ),
+        (
+            |c| c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}),
+            "linux.seccomp.listenerMetadata",
+        ),
     ];
     for (change, expected) in table {
         let mut bundle = Bundle::new("true");
@@ -195,7 +206,11 @@ fn cpus_memory_nodes_scheduling_and_personality_reach_the_process() {
     assert_eq!((field(19), field(41)), ("5".to_owned(), "3".to_owned()), "nice and policy: {stat}");
     let allowed = |status: &str| status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:\t").map(str::to_owned));
     let everywhere = allowed(&std::fs::read_to_string("/proc/self/status").unwrap());
-    assert_eq!(allowed(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap()), everywhere, "init is not bound");
+    assert_eq!(
+        allowed(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap()),
+        everywhere,
+        "init is not bound"
+    );
     let (out, err, _) = texts(&bundle.runc(&["exec", "c", "cat", "/proc/self/status"]));
     assert_eq!(allowed(&out).as_deref(), Some("0"), "{err}");
     let (out, err, _) = texts(&bundle.runc(&["exec", "c", "cat", "/proc/self/personality"]));

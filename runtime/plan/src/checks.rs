@@ -128,6 +128,17 @@ pub(crate) fn sections(linux: &Linux, problems: &mut Problems) {
             }
         }
     }
+    if let Some(io) = linux.resources().as_ref().and_then(|resources| resources.block_io().as_ref()) {
+        let leaf = "Linux has had no leaf weights since 5.0";
+        if io.leaf_weight().is_some() {
+            problems.add("linux.resources.blockIO.leafWeight", leaf);
+        }
+        for (n, device) in io.weight_device().iter().flatten().enumerate() {
+            if device.leaf_weight().is_some() {
+                problems.add(format!("linux.resources.blockIO.weightDevice[{n}].leafWeight"), leaf);
+            }
+        }
+    }
     net_devices(linux, problems);
 }
 

@@ -5,8 +5,8 @@ use std::ffi::CString;
 use oci_spec::runtime::{Linux, Process};
 
 use crate::host::CgroupJoin;
-use crate::lists;
 use crate::init::{CLONE_NEWPID, CLONE_NEWUSER, join_cgroup, open_proc};
+use crate::lists;
 use crate::process::{self, Surroundings};
 use crate::slots::{Slots, c, target};
 use crate::step::{AroundClone, InitPlan, Make, OnChild, Slot, Step};
@@ -105,7 +105,8 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
 
 /// Where the process is born and where it then runs (runtime-spec, config.md, execCPUAffinity). Lists were checked.
 fn affinity(process: &Process) -> (Vec<AroundClone>, Step) {
-    let mask = |list: &Option<String>| list.as_deref().filter(|list| !list.is_empty()).and_then(|l| lists::mask(l).ok());
+    let mask =
+        |list: &Option<String>| list.as_deref().filter(|list| !list.is_empty()).and_then(|l| lists::mask(l).ok());
     let wanted = process.exec_cpu_affinity().as_ref();
     let initial = wanted.and_then(|affinity| mask(affinity.initial()));
     let settle = match wanted.and_then(|affinity| mask(affinity.cpu_affinity_final())).or_else(|| initial.clone()) {

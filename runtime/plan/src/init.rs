@@ -163,7 +163,11 @@ fn namespaces(draft: &mut Draft<'_>) -> (Vec<AroundClone>, u64, Option<Slot>) {
             }
         }
     }
-    (around, flags & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWNET | 0x0c00_0000) & !CLONE_NEWTIME, born_in)
+    (
+        around,
+        flags & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWNET | 0x0c00_0000) & !CLONE_NEWTIME,
+        born_in,
+    )
 }
 
 fn kind_name(kind: Ns) -> &'static str {
@@ -191,11 +195,8 @@ fn time_offsets(linux: Option<&Linux>) -> Vec<u8> {
 
 /// Maps of config.json.
 pub(crate) fn ranges(maps: &Option<Vec<LinuxIdMapping>>) -> Vec<IdRange> {
-    let convert = |map: &LinuxIdMapping| IdRange {
-        inside: map.container_id(),
-        outside: map.host_id(),
-        count: map.size(),
-    };
+    let convert =
+        |map: &LinuxIdMapping| IdRange { inside: map.container_id(), outside: map.host_id(), count: map.size() };
     maps.iter().flatten().map(convert).collect()
 }
 
@@ -208,7 +209,9 @@ fn on_child(draft: &Draft<'_>, process: &Process) -> Vec<OnChild> {
         steps.push(OnChild::OomScoreAdj(adj));
     }
     if let Some(devices) = draft.linux().and_then(|linux| linux.net_devices().as_ref()) {
-        let named = devices.iter().map(|(host, device)| (host.clone(), device.name().clone().filter(|name| !name.is_empty()).unwrap_or(host.clone())));
+        let named = devices.iter().map(|(host, device)| {
+            (host.clone(), device.name().clone().filter(|name| !name.is_empty()).unwrap_or(host.clone()))
+        });
         let mut list: Vec<_> = named.collect();
         list.sort();
         steps.push(OnChild::NetDevices(list));

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 use pintle_runtime_plan::{CgroupJoin, ExecRequest, Host, cgroup, parse_spec, plan_exec, plan_init, validate};
 use serde_json::Value;
 
@@ -13,7 +13,6 @@ const FULL: &str = include_str!("full.json");
 /// Fields on which no plan depends, and who honours them.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("annotations.org.example", "state, list and the hooks' stdin show it"),
-    ("root.path", "resolved against the bundle by the runtime, handed in as Host::rootfs"),
     ("linux.cgroupsPath", "resolved against the hierarchies by the runtime, handed in as Host::join"),
     ("hooks.poststart", "planned by convert_hooks when start runs"),
     ("hooks.poststop", "planned by convert_hooks when delete runs"),
@@ -50,13 +49,23 @@ fn decided(config: &Value) -> String {
         Err(error) => return error.to_string(),
     };
     let checked = validate(&spec);
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
-    let limits = (
-        cgroup::plan_v1(&resources),
-        cgroup::plan_v2(&resources),
-        cgroup::devices::rules(resources.devices().as_deref().unwrap_or_default()),
-    );
-    format!("{checked:?} {:#?} {:#?} {limits:#?}", plan_init(&spec, &host()), exec(&spec))
+    format!("{checked:?} {:#?} {:#?}", plan_init(&spec, &host()), exec(&spec))
+}
+
+/// What becomes of the limits around one field, alone: some exclude each other, some are for one version of cgroups.
+fn limits(config: &Value, pointer: &str) -> String {
+    let mut path = pointer.split('/').skip(3);
+    let (Some(section), field) = (path.next().filter(|_| pointer.starts_with("/linux/resources/")), path.next()) else {
+        return String::new();
+    };
+    let whole = &config["linux"]["resources"][section];
+    let alone = match field {
+        Some(field) if whole.is_object() => serde_json::json!({section: {field: whole[field]}}),
+        _ => serde_json::json!({section: whole}),
+    };
+    let Ok(resources) = serde_json::from_value::<LinuxResources>(alone) else { return String::new() };
+    let rules = cgroup::devices::rules(resources.devices().as_deref().unwrap_or_default());
+    format!("{:#?} {:#?} {rules:#?}", cgroup::plan_v1(&resources), cgroup::plan_v2(&resources))
 }
 
 fn exec(spec: &Spec) -> pintle_runtime_plan::InitPlan {
@@ -120,8 +129,10 @@ fn every_field_of_the_specification_counts_or_is_accounted_for() {
     for (pointer, path) in found {
         let less = without(&config, &pointer);
         let required = parse_spec(&less.to_string()).is_err();
-        let counts = required || decided(&less) != whole;
-        let elsewhere = ELSEWHERE.iter().any(|(prefix, _)| path.starts_with(prefix));
+        let counts = required || decided(&less) != whole || limits(&config, &pointer) != limits(&less, &pointer);
+        let elsewhere = ELSEWHERE
+            .iter()
+            .any(|(of, _)| path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])));
         if !counts && !elsewhere {
             silent.push(path);
         } else if counts && elsewhere && !required {
@@ -141,10 +152,25 @@ fn the_full_configuration_has_every_field_of_the_schema() {
     let mut missing: Vec<&str> = fields.filter_map(|field| field.strip_suffix(": None")).collect();
     missing.sort_unstable();
     missing.dedup();
-    // Other platforms' fields, those that one entry of a list has and another has not, and Intel RDT.
+    // Other platforms' fields, those that one entry of a list has and another has not,
+    // leaf weights (refused), and Intel RDT.
     let known = [
-        "args", "command_line", "errno_ret", "flags", "gid_mappings", "intel_rdt", "major", "minor", "options", "path",
-        "solaris", "typ", "uid_mappings", "username", "vm", "windows", "zos",
+        "args",
+        "command_line",
+        "errno_ret",
+        "flags",
+        "gid_mappings",
+        "intel_rdt",
+        "leaf_weight",
+        "options",
+        "path",
+        "solaris",
+        "typ",
+        "uid_mappings",
+        "username",
+        "vm",
+        "windows",
+        "zos",
     ];
     assert_eq!(missing, known);
 }
@@ -156,6 +182,7 @@ fn every_key_of_the_full_configuration_is_one_of_the_schema() {
     let again = serde_json::to_value(parse_spec(FULL).unwrap().0).unwrap();
     let mut found = Vec::new();
     leaves(&config, "", "", &mut found);
-    let lost: Vec<String> = found.into_iter().filter(|(at, _)| again.pointer(at).is_none()).map(|(_, path)| path).collect();
+    let lost: Vec<String> =
+        found.into_iter().filter(|(at, _)| again.pointer(at).is_none()).map(|(_, path)| path).collect();
     assert_eq!(lost, Vec::<String>::new());
 }

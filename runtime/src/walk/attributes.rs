@@ -57,9 +57,7 @@ impl Walker<'_> {
     fn remount(&self, slot: Slot, attr: Attr, recursive: bool) -> Result<()> {
         let fd = self.slots.get(slot)?.as_fd().as_raw_fd();
         let change = |flags: MsFlags| {
-            self.at_descriptor(fd, |path| {
-                nix::mount::mount(None::<&CStr>, path, None::<&CStr>, flags, None::<&CStr>)
-            })
+            self.at_descriptor(fd, |path| nix::mount::mount(None::<&CStr>, path, None::<&CStr>, flags, None::<&CStr>))
         };
         if attr.set | attr.clear != 0 {
             let now = nix::sys::statvfs::fstatvfs(self.slots.get(slot)?)?.flags().bits();

@@ -155,6 +155,7 @@ fn sort_of(step: &Step) -> String {
         Step::NewMount(new) => format!("make {}", new.fstype.to_string_lossy()),
         Step::Attach { .. } => "attach a mount there".to_owned(),
         Step::RequireRealDir { .. } => "see that it is no symlink".to_owned(),
+        Step::CheckProcTarget { .. } => "see that it covers nothing in /proc".to_owned(),
         Step::MakeNode(_) => "make a device".to_owned(),
         Step::Symlink { .. } => "make a symlink".to_owned(),
         Step::ReadonlyPath(_) => "make a path of /proc read-only".to_owned(),
