@@ -8,6 +8,7 @@ use pintle_kubelet_plan::containers::{Role, find, host_network};
 use pintle_kubelet_plan::env::Facts;
 use pintle_kubelet_plan::events::{Kind, field_path, kind};
 use pintle_kubelet_plan::files::DnsSettings;
+use pintle_kubelet_plan::refusals::Host;
 use pintle_net::ipam::Ipam;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,7 @@ pub(crate) struct Context {
     /// The node's part of what fields can say.
     pub(crate) facts: Facts,
     pub(crate) dns: DnsSettings,
+    pub(crate) host: Host,
     pub(crate) watcher: Watcher,
     /// Ends pods' tasks with the kubelet; the pods go on.
     pub(crate) cancel: CancellationToken,

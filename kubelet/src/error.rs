@@ -109,6 +109,12 @@ pub(crate) enum PodError {
     Net(#[from] pintle_net::NetError),
     #[error("the node has no pod CIDR yet")]
     NoPodCidr,
+    #[error("spec.runtimeClassName: RuntimeClass \"{name}\" not found")]
+    NoRuntimeClass { name: String },
+    #[error("spec.runtimeClassName: this node has no handler \"{handler}\", which RuntimeClass \"{name}\" names")]
+    NoHandler { name: String, handler: String },
+    #[error("the API server does not answer, and the container has no environment of an earlier start")]
+    NoEnvironment,
     #[error(transparent)]
     Shim(#[from] crate::shim::ShimError),
     #[error(transparent)]

@@ -16,6 +16,7 @@ mod images;
 mod machine;
 mod manager;
 mod manifests;
+mod mirrors;
 mod node;
 mod objects;
 mod record;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use pintle_kubelet_plan::node::MachineFacts;
+use pintle_kubelet_plan::refusals::Host;
 
 use crate::config::{KUBERNETES_VERSION, KubeletConfig};
 
@@ -36,6 +37,14 @@ pub(crate) fn facts(config: &KubeletConfig) -> MachineFacts {
         runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
         images: Vec::new(),
         not_ready: None,
+    }
+}
+
+/// What the kernel enforces beside the usual.
+pub(crate) fn host() -> Host {
+    Host {
+        apparmor: line("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
     }
 }
 

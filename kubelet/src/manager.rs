@@ -1,12 +1,18 @@
 //! All pods of the node: who has a task, who gets one, who is an orphan.
 //!
-//! Owns: the way from watch events and manifests to pods' tasks, admission's order, mirror pods, orphans.
-//! Does not own: a pod's life (`worker`).
+//! Owns: the way from records, watch events and manifests to pods' tasks, admission's order, orphans.
+//! Does not own: a pod's life (`worker`), mirror pods (`mirrors`).
+//!
+//! ```text
+//!   records on disk ──> tasks go on at once, whether or not the API server answers
+//!   manifests       ──> static pods: begun, told that they are gone, begun anew when their predecessor has ended
+//!   API server      ──> pods begun, told of changes; once its list is in, what it does not know is told to end
+//! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use pintle_client::{Cache, Change};
 use pintle_kubelet_plan::admission::{NodeView, admit};
 use pintle_kubelet_plan::containers::{name, namespace, uid};
@@ -16,7 +22,9 @@ use tokio::sync::mpsc;
 
 use crate::context::Context;
 use crate::error::chain;
-use crate::worker::{Handle, Message, PodView, Worker, blocking, tear_down_orphan};
+use crate::mirrors::{Mirrors, Statics, is_mirror_of, key};
+use crate::record::Record;
+use crate::worker::{Handle, Message, Origin, PodView, Worker, blocking, tear_down_orphan};
 use crate::{disk, manifests};
 
 /// Every pod's task, as the kubelet's API sees them too.
@@ -46,6 +54,14 @@ impl Pods {
         // A task that just ended is about to be taken off the list.
         self.with(|pods| pods.get(uid).map(|h| drop(h.tell.send(message))).is_some())
     }
+    fn has(&self, uid: &str) -> bool {
+        self.with(|pods| pods.contains_key(uid))
+    }
+    /// Pods of the API server that have a task.
+    fn of_api_server(&self) -> Vec<Arc<Pod>> {
+        let from_there = |h: &&Handle| h.origin == Origin::ApiServer;
+        self.with(|pods| pods.values().filter(from_there).map(|h| h.view.borrow().pod.clone()).collect())
+    }
 }
 
 /// Decides who gets a task.
@@ -53,7 +69,8 @@ pub(crate) struct Manager {
     pub(crate) ctx: Arc<Context>,
     pub(crate) pods: Pods,
     pub(crate) node: NodeView,
-    statics: BTreeMap<(String, String), Arc<Pod>>,
+    statics: Statics,
+    mirrors: Mirrors,
     ended: mpsc::UnboundedReceiver<String>,
     end: mpsc::UnboundedSender<String>,
 }
@@ -67,8 +84,10 @@ impl Manager {
             cpu_milli: ctx.facts.allocatable_cpu_milli,
             memory: ctx.facts.allocatable_memory,
             pods_max: usize::try_from(ctx.config.max_pods).unwrap_or(usize::MAX),
+            host: ctx.host,
         };
-        Manager { ctx, pods, node, statics: BTreeMap::new(), ended, end }
+        let mirrors = Mirrors::new(ctx.clone());
+        Manager { ctx, pods, node, statics: Statics::new(), mirrors, ended, end }
     }
 
     /// Runs until it is dropped.
@@ -76,6 +95,7 @@ impl Manager {
         let fields = format!("spec.nodeName={}", self.ctx.config.node_name);
         let cache = Cache::<Pod>::builder(&self.ctx.client).fields(&fields).start();
         let mut changes = cache.subscribe();
+        self.resume().await;
         let watch = self.watch_manifests();
         self.read_manifests(&cache).await;
         let mut orphans_swept = false;
@@ -89,28 +109,50 @@ impl Manager {
             tokio::select! {
                 change = changes.next() => {
                     let synced = matches!(change, Change::Resync);
-                    self.change(change, &cache);
+                    self.change(change);
+                    if synced {
+                        self.sync_mirrors(&cache);
+                        self.end_unknown(&cache);
+                    }
                     if synced && !orphans_swept {
                         orphans_swept = true;
-                        self.sync_mirrors(&cache);
-                        self.sweep_orphans(&cache);
+                        self.sweep_orphans();
                     }
                 }
                 () = manifests => self.read_manifests(&cache).await,
-                Some(uid) = self.ended.recv() => self.forget(&uid, &cache),
+                () = self.mirrors.due() => self.sync_mirrors(&cache),
+                Some(uid) = self.ended.recv() => self.forget(&uid),
             }
         }
     }
 
-    fn change(&mut self, change: Change<Pod>, cache: &Cache<Pod>) {
+    /// Goes on with the pods an earlier kubelet left: their records say what to do until their sources speak.
+    async fn resume(&mut self) {
+        let run = self.ctx.config.dirs.run.clone();
+        let records = match blocking(move || Record::all(&run)).await {
+            Ok(records) => records,
+            Err(e) => return tracing::error!(error = chain(&e), "cannot read the pods' records"),
+        };
+        for record in records {
+            let pod = Arc::new(record.pod);
+            if record.is_static {
+                // The first reading of the manifests tells those that lost theirs.
+                self.statics.insert(key(&pod), pod.clone());
+                self.begin(pod, Origin::Manifest, None);
+            } else {
+                self.begin(pod, Origin::ApiServer, None);
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change<Pod>) {
         match change {
             Change::Applied { new, .. } if manifests::mirrored(&new).is_some() => self.mirror_changed(&new),
             Change::Applied { new, .. } => self.see(new),
             Change::Deleted { old } if manifests::mirrored(&old).is_some() => {
-                let key = (namespace(&old).to_owned(), name(&old).to_owned());
-                if let Some(pod) = self.statics.get(&key).cloned() {
+                if let Some(pod) = self.statics.get(&key(&old)).cloned() {
                     self.pods.tell(uid(&pod), Message::Mirror(None));
-                    self.make_mirror(&pod, cache);
+                    self.mirrors.make(&pod);
                 }
             }
             Change::Deleted { old } => drop(self.pods.tell(uid(&old), Message::Gone(old.clone()))),
@@ -124,14 +166,14 @@ impl Manager {
             return;
         }
         let rejection = self.admission(&pod);
-        self.begin(pod, false, rejection);
+        self.begin(pod, Origin::ApiServer, rejection);
     }
 
-    fn begin(&self, pod: Arc<Pod>, is_static: bool, rejection: Option<Rejection>) {
+    fn begin(&self, pod: Arc<Pod>, origin: Origin, rejection: Option<Rejection>) {
         let end = self.end.clone();
         let key = uid(&pod).to_owned();
         // The manager may have been dropped; nobody keeps a list then.
-        let handle = Worker::spawn(self.ctx.clone(), pod, is_static, rejection, move |uid| drop(end.send(uid)));
+        let handle = Worker::spawn(self.ctx.clone(), pod, origin, rejection, move |uid| drop(end.send(uid)));
         self.pods.with(|pods| pods.insert(key, handle));
     }
 
@@ -150,17 +192,10 @@ impl Manager {
         Some(rejection)
     }
 
-    /// A task ended; if its static pod is still wanted, or its pod came back meanwhile, it starts again.
-    fn forget(&mut self, ended: &str, cache: &Cache<Pod>) {
+    /// A task ended; a static pod that waited for its end, or is still wanted, starts.
+    fn forget(&mut self, ended: &str) {
         self.pods.with(|pods| pods.remove(ended));
-        let again = self.statics.values().find(|p| uid(p) == ended).cloned();
-        if let Some(pod) = again {
-            self.begin(pod, true, None);
-        }
-        let listed = cache.list().into_iter().find(|p| uid(p) == ended && manifests::mirrored(p).is_none());
-        if let Some(pod) = listed {
-            tracing::debug!(pod = name(&pod), "a pod that ended is still listed; its deletion is on its way");
-        }
+        self.start_statics();
     }
 
     fn watch_manifests(&self) -> Option<crate::watch::Watch> {
@@ -170,95 +205,78 @@ impl Manager {
     }
 
     async fn read_manifests(&mut self, cache: &Cache<Pod>) {
-        let Some(dir) = self.ctx.config.manifests.clone() else { return };
-        let node_name = self.ctx.config.node_name.clone();
-        let read = blocking(move || manifests::read(&dir, &node_name)).await;
-        let pods = match read {
+        let pods = match self.ctx.config.manifests.clone() {
+            Some(dir) => {
+                let node_name = self.ctx.config.node_name.clone();
+                blocking(move || manifests::read(&dir, &node_name)).await
+            }
+            None => Ok(Vec::new()),
+        };
+        let pods = match pods {
             Ok(pods) => pods,
             // A directory that cannot be read says nothing about what should run.
             Err(e) => return tracing::error!(error = chain(&e), "cannot read static pods"),
         };
-        let key = |p: &Pod| (namespace(p).to_owned(), name(p).to_owned());
-        let new: BTreeMap<_, Arc<Pod>> = pods.into_iter().map(|p| (key(&p), Arc::new(p))).collect();
+        let new: Statics = pods.into_iter().map(|p| (key(&p), Arc::new(p))).collect();
         for old in self.statics.values() {
             if new.values().all(|p| uid(p) != uid(old)) {
                 self.pods.tell(uid(old), Message::Gone(old.clone()));
             }
         }
         self.statics = new;
-        for pod in self.statics.values().cloned().collect::<Vec<_>>() {
-            if !self.pods.with(|pods| pods.contains_key(uid(&pod))) {
-                self.begin(pod, true, None);
-            }
-        }
-        if cache.is_synced() {
-            self.sync_mirrors(cache);
-        }
+        self.start_statics();
+        self.sync_mirrors(cache);
     }
 
-    /// Makes missing mirrors, removes those without a manifest.
-    fn sync_mirrors(&self, cache: &Cache<Pod>) {
+    /// Starts static pods that have no task. One whose manifest changed waits for its predecessor: they may want the
+    /// same port.
+    fn start_statics(&self) {
         for pod in self.statics.values() {
-            match cache.get(namespace(pod), name(pod)) {
-                Some(mirror) => self.mirror_changed(&mirror),
-                None => self.make_mirror(pod, cache),
-            }
-        }
-        for mirror in cache.list().iter().filter(|p| manifests::mirrored(p).is_some()) {
-            if !self.statics.contains_key(&(namespace(mirror).to_owned(), name(mirror).to_owned())) {
-                self.delete_mirror(mirror);
+            let of_name = |h: &Handle| h.origin == Origin::Manifest && key(&h.view.borrow().pod) == key(pod);
+            let taken = self.pods.with(|pods| pods.contains_key(uid(pod)) || pods.values().any(of_name));
+            if !taken {
+                self.begin(pod.clone(), Origin::Manifest, self.admission(pod));
             }
         }
     }
 
-    fn mirror_changed(&self, mirror: &Arc<Pod>) {
-        let key = (namespace(mirror).to_owned(), name(mirror).to_owned());
-        let pod = self.statics.get(&key);
-        let current = pod.filter(|p| manifests::mirrored(mirror) == Some(uid(p)));
-        match current {
-            Some(pod) if mirror.metadata.deletion_timestamp.is_none() => {
+    fn sync_mirrors(&mut self, cache: &Cache<Pod>) {
+        for (pod, mirror) in self.mirrors.sync(&self.statics, cache) {
+            self.pods.tell(uid(&pod), Message::Mirror(Some(mirror)));
+        }
+    }
+
+    fn mirror_changed(&mut self, mirror: &Arc<Pod>) {
+        match self.statics.get(&key(mirror)) {
+            Some(pod) if is_mirror_of(mirror, pod) => {
                 self.pods.tell(uid(pod), Message::Mirror(Some(mirror.clone())));
             }
             // Deleted by a user, or of an older manifest: it goes, and a new one follows its deletion.
-            Some(_) | None => self.delete_mirror(mirror),
+            Some(_) | None => self.mirrors.delete(mirror),
         }
     }
 
-    fn make_mirror(&self, pod: &Arc<Pod>, cache: &Cache<Pod>) {
-        if !cache.is_synced() {
-            return;
+    /// Pods that were resumed from their records and are no longer in the API server end as if deleted now.
+    fn end_unknown(&self, cache: &Cache<Pod>) {
+        for pod in self.pods.of_api_server() {
+            let known = cache.get(namespace(&pod), name(&pod)).is_some_and(|p| uid(&p) == uid(&pod));
+            if !known {
+                self.pods.tell(uid(&pod), Message::Gone(pod.clone()));
+            }
         }
-        let (ctx, pod) = (self.ctx.clone(), pod.clone());
-        tokio::spawn(async move {
-            let node = ctx.client.get::<Node>("", &ctx.config.node_name).await.ok();
-            if let Err(e) = ctx.client.create(&manifests::mirror(&pod, node.as_ref())).await {
-                tracing::warn!(pod = name(&pod), error = chain(&e), "cannot make a mirror pod");
-            }
-        });
     }
 
-    fn delete_mirror(&self, mirror: &Arc<Pod>) {
-        let (ctx, mirror) = (self.ctx.clone(), mirror.clone());
-        tokio::spawn(async move {
-            let options = pintle_client::delete_options(Some(uid(&mirror)), Some(0));
-            if let Err(e) = ctx.client.delete::<Pod>(namespace(&mirror), name(&mirror), &options).await {
-                tracing::debug!(pod = name(&mirror), error = chain(&e), "cannot delete a mirror pod");
-            }
-        });
-    }
-
-    /// Pods on disk that neither the API server nor the manifests know: only now that both have been read.
-    fn sweep_orphans(&self, cache: &Cache<Pod>) {
+    /// Pods on disk without a record that could be resumed, known neither to the API server nor by a manifest: only
+    /// now that both have been read.
+    fn sweep_orphans(&self) {
         let dirs = &self.ctx.config.dirs;
         let mut found = disk::names(&dirs.run.join("pods")).unwrap_or_default();
         found.extend(disk::names(&dirs.state.join("agent/pods")).unwrap_or_default());
         found.extend(pintle_net::pod::list(&dirs.run).unwrap_or_default());
         found.sort();
         found.dedup();
-        let known = cache.list();
-        found.retain(|uid_found| {
-            known.iter().all(|p| uid(p) != uid_found) && !self.pods.with(|pods| pods.contains_key(uid_found))
-        });
+        // Every pod of the list has a task by now, or has ended on this node and left nothing.
+        found.retain(|uid_found| !self.pods.has(uid_found));
         for orphan in found {
             tracing::info!(pod = orphan, "removing a pod nobody knows any more");
             let ctx = self.ctx.clone();

@@ -187,6 +187,7 @@ fn differs_in_ours(old: &NodeStatus, new: &NodeStatus) -> bool {
         daemon_endpoints: s.daemon_endpoints.clone(),
         images: s.images.clone().filter(|i| !i.is_empty()),
         node_info: s.node_info.clone(),
+        runtime_handlers: s.runtime_handlers.clone(),
         ..NodeStatus::default()
     };
     differs(&ours(old), &ours(new))

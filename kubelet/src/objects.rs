@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use pintle_client::{Cache, Change, Client, Object};
 use pintle_kubelet_plan::containers::{namespace, uid};
 use pintle_kubelet_plan::env::Objects;
-use pintle_kubelet_plan::volumes::references;
+use pintle_kubelet_plan::volumes::{References, references};
 use tokio::sync::mpsc;
 
 use crate::worker::Message;
@@ -60,17 +60,20 @@ impl ObjectStore {
         self.secrets.forget(pod_uid);
     }
 
-    /// Everything the pod refers to, as it is now. Failing to look is an error, not an absence.
-    pub(crate) async fn collect(&self, pod: &Pod) -> Result<Objects, pintle_client::Error> {
-        let (maps, secrets) = references(pod);
+    /// What these references of the pod name, as it is now. Failing to look is an error, not an absence.
+    pub(crate) async fn collect(
+        &self,
+        pod: &Pod,
+        (maps, secrets): &References,
+    ) -> Result<Objects, pintle_client::Error> {
         let mut out = Objects::default();
         for name in maps {
-            let found = self.config_maps.get(&self.client, namespace(pod), &name).await?;
-            out.config_maps.insert(name, found.map(|o| (*o).clone()));
+            let found = self.config_maps.get(&self.client, namespace(pod), name).await?;
+            out.config_maps.insert(name.clone(), found.map(|o| (*o).clone()));
         }
         for name in secrets {
-            let found = self.secrets.get(&self.client, namespace(pod), &name).await?;
-            out.secrets.insert(name, found.map(|o| (*o).clone()));
+            let found = self.secrets.get(&self.client, namespace(pod), name).await?;
+            out.secrets.insert(name.clone(), found.map(|o| (*o).clone()));
         }
         Ok(out)
     }

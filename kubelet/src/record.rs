@@ -21,6 +21,8 @@ use crate::error::{At as _, FileError};
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
     pub(crate) pod: Pod,
+    /// Its source is a manifest of this node.
+    pub(crate) is_static: bool,
     pub(crate) started_at: Timestamp,
     pub(crate) rejected: Option<Rejection>,
     pub(crate) ips: Option<Vec<String>>,
@@ -43,7 +45,7 @@ pub(crate) struct ContainerRecord {
 
 impl Record {
     /// The record of what is observed now.
-    pub(crate) fn of(pod: &Pod, seen: &Observed, now: Timestamp) -> Record {
+    pub(crate) fn of(pod: &Pod, is_static: bool, seen: &Observed, now: Timestamp) -> Record {
         let container = |obs: &ContainerObs| ContainerRecord {
             attempt: obs.attempt.clone(),
             previous: obs.previous.clone(),
@@ -56,6 +58,7 @@ impl Record {
         let pod = Pod { metadata: pod.metadata.clone(), spec: pod.spec.clone(), status: None };
         Record {
             pod,
+            is_static,
             started_at: seen.started_at.unwrap_or(now),
             rejected: seen.rejected.clone(),
             ips: seen.sandbox.ready().cloned(),
@@ -85,7 +88,12 @@ impl Record {
             started_at: Some(self.started_at),
             terminating_since: None,
             sandbox,
-            volumes: if self.removed { Stage::Removed } else { Stage::Absent },
+            // Mounts and directories outlive the kubelet; only their contents may be old, and are refreshed.
+            volumes: match (self.removed, self.volumes_ready) {
+                (true, _) => Stage::Removed,
+                (false, true) => Stage::Ready(()),
+                (false, false) => Stage::Absent,
+            },
             containers: self.containers.iter().map(|(n, c)| (n.clone(), container(c))).collect(),
         }
     }
@@ -96,6 +104,20 @@ impl Record {
         let bytes = serde_json::to_vec(self).map_err(io::Error::other).at("encode", &path)?;
         disk::make_dir(dir, 0o700)?;
         disk::replace(&path, &bytes, 0o600)
+    }
+
+    /// The records of all pods below a run directory; one that cannot be read is told about and left out.
+    pub(crate) fn all(run: &Path) -> Result<Vec<Record>, FileError> {
+        let pods = run.join("pods");
+        let mut out = Vec::new();
+        for uid in disk::names(&pods)? {
+            match Record::load(&pods.join(&uid)) {
+                Ok(Some(record)) if record.pod.metadata.uid.as_deref() == Some(&uid) => out.push(record),
+                Ok(_) => tracing::warn!(pod = uid, "a pod's directory holds no record of it"),
+                Err(e) => tracing::warn!(pod = uid, error = crate::error::chain(&e), "cannot read a pod's record"),
+            }
+        }
+        Ok(out)
     }
 
     /// Reads the record of a pod's run directory; `None` if there is none or it was never finished.

@@ -123,6 +123,7 @@ fn context(
         cgroups,
         facts,
         dns,
+        host: machine::host(),
         watcher: Watcher::start()?,
         cancel,
         config,

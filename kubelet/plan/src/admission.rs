@@ -1,6 +1,7 @@
 //! Whether a node takes a pod that was bound to it.
 //!
-//! Owns: the last check before anything is made: name, selector, host ports, resources, pod count.
+//! Owns: the last check before anything is made: name, selector, host ports, resources, pod count, and what no retry
+//! can grant: AppArmor, sysctls, another operating system.
 //! Does not own: choosing nodes (the scheduler).
 
 use std::collections::BTreeMap;
@@ -9,7 +10,10 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::containers::{containers, host_network, spec};
 use crate::observed::Rejection;
+use crate::quantity;
+use crate::refusals::{Host, confines, place};
 use crate::resources::pod_requests;
+use crate::security::{apparmor_profile, sysctls};
 
 /// The node as far as admission looks at it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,12 +28,31 @@ pub struct NodeView {
     pub memory: i64,
     /// Pods at most.
     pub pods_max: usize,
+    /// What the kernel enforces.
+    pub host: Host,
 }
 
 type Check = fn(&Pod, &[&Pod], &NodeView) -> Option<Rejection>;
 
 /// In the order in which the kubelet reports them.
-const CHECKS: [Check; 4] = [resources_short, wrong_node, wrong_labels, port_taken];
+const CHECKS: [Check; 8] =
+    [wrong_system, resources_short, huge_pages, wrong_node, wrong_labels, port_taken, no_apparmor, forbidden_sysctl];
+
+/// Sysctls every pod may set: namespaced, and harmless to others (Kubernetes' list of safe sysctls).
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
 
 /// Takes the pod beside those already taken, or says why not.
 pub fn admit(pod: &Pod, others: &[&Pod], node: &NodeView) -> Result<(), Rejection> {
@@ -62,6 +85,43 @@ fn resources_short(pod: &Pod, others: &[&Pod], node: &NodeView) -> Option<Reject
 
 fn short(what: &str, wanted: i64, used: i64, capacity: i64) -> String {
     format!("Node didn't have enough resource: {what}, requested: {wanted}, used: {used}, capacity: {capacity}")
+}
+
+fn wrong_system(pod: &Pod, _: &[&Pod], _: &NodeView) -> Option<Rejection> {
+    let wanted = &spec(pod).os.as_ref().filter(|os| os.name != "linux")?.name;
+    rejection("PodOSNotSupported", format!("spec.os.name is {wanted}, and this is a linux node"))
+}
+
+/// None are set aside on this node; other resources it does not have are the scheduler's matter.
+fn huge_pages(pod: &Pod, _: &[&Pod], _: &NodeView) -> Option<Rejection> {
+    let amounts = containers(pod).filter_map(|(_, c)| c.resources.as_ref());
+    let all = amounts.flat_map(|r| r.requests.iter().flatten().chain(r.limits.iter().flatten()));
+    let (name, bytes) = all
+        .filter(|(name, _)| name.starts_with("hugepages-"))
+        .find_map(|(name, amount)| Some((name, quantity::units(amount).filter(|b| *b > 0)?)))?;
+    rejection(&format!("OutOf{name}"), short(name, bytes, 0, 0))
+}
+
+fn no_apparmor(pod: &Pod, _: &[&Pod], node: &NodeView) -> Option<Rejection> {
+    let asks = |c| apparmor_profile(pod, c).is_some_and(|profile| confines(&profile));
+    let (_, container) = containers(pod).find(|(_, c)| !node.host.apparmor && asks(c))?;
+    let at = place(pod, container);
+    let why = format!("Cannot enforce AppArmor: it is not enabled on the host ({at}.securityContext.appArmorProfile)");
+    rejection("AppArmor", why)
+}
+
+fn forbidden_sysctl(pod: &Pod, _: &[&Pod], _: &NodeView) -> Option<Rejection> {
+    let shared = |name: &str| {
+        (host_network(pod) && name.starts_with("net."))
+            || (spec(pod).host_ipc == Some(true) && (name.starts_with("kernel.") || name.starts_with("fs.mqueue.")))
+    };
+    let of_pod = sysctls(pod);
+    let (name, why) = of_pod.iter().find_map(|(name, _)| match name {
+        name if shared(name) => Some((name, "belongs to a namespace of the host that the pod shares")),
+        name if !SAFE_SYSCTLS.contains(&name.as_str()) => Some((name, "is not one of the safe ones")),
+        _ => None,
+    })?;
+    rejection("SysctlForbidden", format!("forbidden sysctl: \"{name}\" {why} (spec.securityContext.sysctls)"))
 }
 
 fn wrong_node(pod: &Pod, _: &[&Pod], node: &NodeView) -> Option<Rejection> {
@@ -123,6 +183,37 @@ mod tests {
             (one(serde_json::json!({})), Some("NodePorts")),
             (plain(serde_json::json!({"containers": [], "nodeName": "m"})), Some("NodeName")),
             (plain(serde_json::json!({"containers": [], "nodeSelector": {"a": "b"}})), Some("NodeAffinity")),
+            (plain(serde_json::json!({"containers": [], "os": {"name": "windows"}})), Some("PodOSNotSupported")),
+            (
+                plain(serde_json::json!({"containers": [{"name": "c",
+                    "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}]})),
+                Some("AppArmor"),
+            ),
+            (
+                plain(serde_json::json!({"containers": [{"name": "c",
+                    "securityContext": {"appArmorProfile": {"type": "Unconfined"}}}]})),
+                None,
+            ),
+            (
+                plain(serde_json::json!({"containers": [{"name": "c",
+                    "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}]})),
+                Some("OutOfhugepages-2Mi"),
+            ),
+            (
+                plain(serde_json::json!({"containers": [],
+                    "securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}})),
+                Some("SysctlForbidden"),
+            ),
+            (
+                plain(serde_json::json!({"containers": [], "hostNetwork": true,
+                    "securityContext": {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]}})),
+                Some("SysctlForbidden"),
+            ),
+            (
+                plain(serde_json::json!({"containers": [],
+                    "securityContext": {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]}})),
+                None,
+            ),
         ];
         for (pod, reason) in table {
             let refused = admit(&pod, &[&other], &node).err().map(|r| r.reason);

@@ -17,6 +17,7 @@ pub mod observed;
 pub mod oci;
 pub mod probe;
 pub mod quantity;
+pub mod refusals;
 pub mod resources;
 pub mod seccomp;
 pub mod security;

@@ -6,14 +6,17 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
-    NodeSystemInfo, Taint,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 /// Images named in a node's status at most (kubelet's default `nodeStatusMaxImages`).
 const IMAGES_MAX: usize = 50;
+
+/// The runtimes RuntimeClasses can name: there is one, a drop-in for runc.
+pub const HANDLERS: [&str; 1] = ["runc"];
 
 /// What the machine and the configuration say.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -120,9 +123,17 @@ pub fn status(facts: &MachineFacts, previous: &NodeStatus, now: Timestamp) -> No
         }),
         images: Some(images(&facts.images)),
         node_info: Some(info(facts)),
+        runtime_handlers: Some(handlers()),
         volumes_attached: previous.volumes_attached.clone(),
         ..NodeStatus::default()
     }
+}
+
+/// The default handler has no name.
+fn handlers() -> Vec<NodeRuntimeHandler> {
+    let features = NodeRuntimeHandlerFeatures { recursive_read_only_mounts: Some(true), user_namespaces: Some(false) };
+    let handler = |name: &str| NodeRuntimeHandler { name: Some(name.to_owned()), features: Some(features.clone()) };
+    std::iter::once("").chain(HANDLERS).map(handler).collect()
 }
 
 /// Whether a status differs in more than its heartbeat times.

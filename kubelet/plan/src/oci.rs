@@ -170,6 +170,7 @@ fn process(input: &ContainerInput<'_>) -> Result<Process, ConfigError> {
     out.set_capabilities(Some(security::capabilities(&security::capability_names(container))?));
     out.set_no_new_privileges(Some(security::no_new_privileges(container)));
     out.set_oom_score_adj(Some(oom_score_adj(class, container, input.machine_memory)));
+    out.set_apparmor_profile(security::localhost_apparmor(input.pod, container));
     Ok(out)
 }
 

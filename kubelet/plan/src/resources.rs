@@ -55,6 +55,11 @@ impl Amounts {
     fn plus(self, other: Amounts) -> Amounts {
         Amounts { cpu_milli: self.cpu_milli + other.cpu_milli, memory: self.memory + other.memory }
     }
+    /// These, and the others where these are 0.
+    fn over(self, other: Amounts) -> Amounts {
+        let or = |a: i64, b: i64| if a == 0 { b } else { a };
+        Amounts { cpu_milli: or(self.cpu_milli, other.cpu_milli), memory: or(self.memory, other.memory) }
+    }
     fn max(self, other: Amounts) -> Amounts {
         Amounts { cpu_milli: self.cpu_milli.max(other.cpu_milli), memory: self.memory.max(other.memory) }
     }
@@ -91,15 +96,29 @@ pub fn pod_requests(pod: &Pod) -> Amounts {
             Role::Main => running = running.plus(own),
         }
     }
-    running.plus(sidecars).max(start_up).plus(Amounts::read(spec(pod).overhead.as_ref()))
+    let sum = whole_requests(pod).over(running.plus(sidecars).max(start_up));
+    sum.plus(Amounts::read(spec(pod).overhead.as_ref()))
+}
+
+/// What the pod asks for as a whole (`spec.resources`); where absent, its limits. 0 leaves it to its containers.
+fn whole_requests(pod: &Pod) -> Amounts {
+    let resources = spec(pod).resources.as_ref();
+    Amounts::read(resources.and_then(|r| r.requests.as_ref())).over(whole_limits(pod))
+}
+
+fn whole_limits(pod: &Pod) -> Amounts {
+    Amounts::read(spec(pod).resources.as_ref().and_then(|r| r.limits.as_ref()))
 }
 
 /// The pod's QoS class.
 pub fn qos_class(pod: &Pod) -> QosClass {
     let mut any = false;
     let mut guaranteed = true;
-    for (_, container) in containers(pod) {
-        let (asked, limited) = (requests(container), limits(container));
+    // Resources of the pod as a whole decide alone.
+    let whole = (whole_requests(pod), whole_limits(pod));
+    let parts = containers(pod).map(|(_, c)| (requests(c), limits(c)));
+    let parts: Vec<_> = if spec(pod).resources.is_some() { vec![whole] } else { parts.collect() };
+    for (asked, limited) in parts {
         any |= asked != Amounts::default() || limited != Amounts::default();
         guaranteed &= asked == limited && limited.cpu_milli > 0 && limited.memory > 0;
     }
@@ -165,7 +184,7 @@ pub fn pod_resources(pod: &Pod, pids_max: Option<i64>) -> LinuxResources {
         cpu_milli: if cpu_all { limit.cpu_milli } else { 0 },
         memory: if memory_all { limit.memory } else { 0 },
     };
-    let mut out = cgroup_values(pod_requests(pod), limit);
+    let mut out = cgroup_values(pod_requests(pod), whole_limits(pod).over(limit));
     if let Some(max) = pids_max {
         let mut pids = LinuxPids::default();
         pids.set_limit(max);
@@ -224,6 +243,17 @@ mod tests {
         for (resources, class) in table {
             assert_eq!(qos_class(&pod(&resources)), class, "{resources:?}");
         }
+    }
+
+    #[test]
+    fn resources_of_the_whole_pod_go_before_those_of_its_containers() {
+        let mut pod = pod(&[r#"{"requests":{"cpu":"100m"}}"#]);
+        let whole = serde_json::json!({"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "64Mi"}});
+        pod.spec.as_mut().unwrap().resources = Some(serde_json::from_value(whole).unwrap());
+        assert_eq!(qos_class(&pod), QosClass::Burstable);
+        assert_eq!(pod_requests(&pod), Amounts { cpu_milli: 250, memory: 64 << 20 });
+        let json = serde_json::to_string(&pod_resources(&pod, None)).unwrap();
+        insta::assert_snapshot!(json, @r#"{"memory":{"limit":67108864},"cpu":{"shares":256,"quota":50000,"period":100000}}"#);
     }
 
     #[test]

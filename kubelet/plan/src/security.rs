@@ -2,9 +2,12 @@
 //!
 //! Owns: how pod-level and container-level contexts combine. Does not own: their enforcement.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext,
+};
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxSeccomp};
 
 use crate::containers::{name, namespace, spec, uid};
@@ -209,6 +212,35 @@ pub fn identity(
         return Err(ConfigError::RunsAsRoot { pod, container: container.name.clone() });
     }
     Ok(identity)
+}
+
+/// The AppArmor profile that holds for a container: its own, its pod's, or the one of the annotation that was there
+/// before the field.
+pub fn apparmor_profile<'p>(pod: &'p Pod, container: &'p Container) -> Option<Cow<'p, AppArmorProfile>> {
+    let field = own(container)
+        .and_then(|s| s.app_armor_profile.as_ref())
+        .or_else(|| pod_context(pod).and_then(|s| s.app_armor_profile.as_ref()));
+    field.map(Cow::Borrowed).or_else(|| annotated_profile(pod, container).map(Cow::Owned))
+}
+
+fn annotated_profile(pod: &Pod, container: &Container) -> Option<AppArmorProfile> {
+    let key = format!("container.apparmor.security.beta.kubernetes.io/{}", container.name);
+    let word = pod.metadata.annotations.as_ref()?.get(&key)?;
+    let profile = |type_: &str, name: Option<&str>| AppArmorProfile {
+        type_: type_.to_owned(),
+        localhost_profile: name.map(str::to_owned),
+    };
+    match (word.as_str(), word.strip_prefix("localhost/")) {
+        ("runtime/default", _) => Some(profile("RuntimeDefault", None)),
+        ("unconfined", _) => Some(profile("Unconfined", None)),
+        (_, name) => name.map(|name| profile("Localhost", Some(name))),
+    }
+}
+
+/// The name of the loaded profile the container's processes are confined by.
+pub fn localhost_apparmor(pod: &Pod, container: &Container) -> Option<String> {
+    let profile = apparmor_profile(pod, container).filter(|p| p.type_ == "Localhost")?;
+    profile.localhost_profile.clone()
 }
 
 /// The group that owns the pod's volumes.

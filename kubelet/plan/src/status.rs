@@ -159,7 +159,15 @@ fn waiting_reason(pod: &Pod, seen: &Observed, obs: &ContainerObs) -> (String, Op
     }
     let has_init = containers(pod).any(|(role, _)| role != Role::Main);
     let word = if has_init && !initialized(pod, seen) { "PodInitializing" } else { "ContainerCreating" };
-    (word.to_owned(), None)
+    (word.to_owned(), held_back(&seen.sandbox).or_else(|| held_back(&seen.volumes)))
+}
+
+/// What keeps the whole pod from starting, so that its status tells it long after the event is gone.
+fn held_back<T>(stage: &Stage<T>) -> Option<String> {
+    match stage {
+        Stage::Failed { message, .. } => Some(message.clone()),
+        Stage::Absent | Stage::Busy | Stage::Ready(_) | Stage::Removed => None,
+    }
 }
 
 fn failed(failure: &Failure) -> (String, Option<String>) {
@@ -232,7 +240,12 @@ fn mount_statuses(container: &Container) -> Option<Vec<VolumeMountStatus>> {
         mount_path: m.mount_path.clone(),
         read_only: m.read_only.filter(|r| *r),
         recursive_read_only: m.read_only.filter(|r| *r).map(|_| {
-            if m.recursive_read_only.as_deref() == Some("Enabled") { "Enabled" } else { "Disabled" }.to_owned()
+            if matches!(m.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")) {
+                "Enabled"
+            } else {
+                "Disabled"
+            }
+            .to_owned()
         }),
         ..VolumeMountStatus::default()
     };

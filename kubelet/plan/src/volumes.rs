@@ -141,8 +141,22 @@ pub fn plan(pod: &Pod) -> Result<Vec<VolumePlan>, ConfigError> {
     spec(pod).volumes.iter().flatten().map(one).collect()
 }
 
-/// ConfigMaps and Secrets the pod's volumes and environments refer to: (config maps, secrets).
-pub fn references(pod: &Pod) -> (BTreeSet<String>, BTreeSet<String>) {
+/// Names of ConfigMaps and of Secrets.
+pub type References = (BTreeSet<String>, BTreeSet<String>);
+
+/// ConfigMaps and Secrets the pod's volumes and environments refer to.
+pub fn references(pod: &Pod) -> References {
+    let (mut maps, mut secrets) = volume_references(pod);
+    for (_, container) in containers(pod) {
+        let (more_maps, more_secrets) = env_references(container);
+        maps.extend(more_maps);
+        secrets.extend(more_secrets);
+    }
+    (maps, secrets)
+}
+
+/// Those the pod's volumes refer to.
+pub fn volume_references(pod: &Pod) -> References {
     let (mut maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
     for volume in plan(pod).unwrap_or_default() {
         let VolumeKind::Projection(projection) = volume.kind else { continue };
@@ -154,15 +168,19 @@ pub fn references(pod: &Pod) -> (BTreeSet<String>, BTreeSet<String>) {
             }
         }
     }
-    for (_, container) in containers(pod) {
-        for source in container.env_from.iter().flatten() {
-            maps.extend(source.config_map_ref.iter().map(|r| r.name.clone()));
-            secrets.extend(source.secret_ref.iter().map(|r| r.name.clone()));
-        }
-        for from in container.env.iter().flatten().filter_map(|v| v.value_from.as_ref()) {
-            maps.extend(from.config_map_key_ref.iter().map(|r| r.name.clone()));
-            secrets.extend(from.secret_key_ref.iter().map(|r| r.name.clone()));
-        }
+    (maps, secrets)
+}
+
+/// Those a container's environment refers to.
+pub fn env_references(container: &Container) -> References {
+    let (mut maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
+    for source in container.env_from.iter().flatten() {
+        maps.extend(source.config_map_ref.iter().map(|r| r.name.clone()));
+        secrets.extend(source.secret_ref.iter().map(|r| r.name.clone()));
+    }
+    for from in container.env.iter().flatten().filter_map(|v| v.value_from.as_ref()) {
+        maps.extend(from.config_map_key_ref.iter().map(|r| r.name.clone()));
+        secrets.extend(from.secret_key_ref.iter().map(|r| r.name.clone()));
     }
     (maps, secrets)
 }
@@ -226,7 +244,8 @@ fn one_mount(
         sub_path: expanded.or_else(|| mount.sub_path.clone()).filter(|p| !p.is_empty()),
         mount_path: absolute(&mount.mount_path),
         read_only: mount.read_only.unwrap_or(false),
-        recursive_read_only: mount.recursive_read_only.as_deref() == Some("Enabled"),
+        // The runtime requires a kernel that has it, so that "if possible" is always.
+        recursive_read_only: matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
         propagation: match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => Propagation::HostToContainer,
             Some("Bidirectional") => Propagation::Bidirectional,
@@ -266,25 +285,35 @@ fn one(volume: &Volume) -> Result<VolumePlan, ConfigError> {
         return projection("kubernetes.io~downward-api", vec![part], source.default_mode, false);
     }
     if let Some(source) = &volume.projected {
-        let parts = source.sources.iter().flatten().map(projected_part).collect::<Result<Vec<_>, _>>()?;
+        let parts =
+            source.sources.iter().flatten().map(|s| projected_part(&volume.name, s)).collect::<Result<Vec<_>, _>>()?;
         return projection("kubernetes.io~projected", parts, source.default_mode, true);
     }
     if let Some(source) = &volume.empty_dir {
-        return planned("kubernetes.io~empty-dir", empty_dir(source)?);
+        return planned("kubernetes.io~empty-dir", empty_dir(&volume.name, source)?);
     }
-    Err(ConfigError::Unsupported { what: format!("the kind of volume \"{}\"", volume.name) })
+    Err(ConfigError::Unsupported { what: format!("spec.volumes[{}].{}", volume.name, source_word(volume)) })
 }
 
-fn empty_dir(source: &k8s_openapi::api::core::v1::EmptyDirVolumeSource) -> Result<VolumeKind, ConfigError> {
+/// The field that says what the volume is.
+fn source_word(volume: &Volume) -> String {
+    let fields = serde_json::to_value(volume).ok();
+    let words = fields.as_ref().and_then(serde_json::Value::as_object).into_iter().flatten();
+    words.map(|(word, _)| word.clone()).find(|word| word != "name").unwrap_or_else(|| "<no source>".to_owned())
+}
+
+fn empty_dir(name: &str, source: &k8s_openapi::api::core::v1::EmptyDirVolumeSource) -> Result<VolumeKind, ConfigError> {
     let memory = match source.medium.as_deref().unwrap_or_default() {
         "" => false,
         "Memory" => true,
-        other => return Err(ConfigError::Unsupported { what: format!("emptyDir medium \"{other}\"") }),
+        other => {
+            return Err(ConfigError::Unsupported { what: format!("spec.volumes[{name}].emptyDir.medium: {other}") });
+        }
     };
     Ok(VolumeKind::EmptyDir { memory, size_max: source.size_limit.as_ref().and_then(quantity::units) })
 }
 
-fn projected_part(source: &VolumeProjection) -> Result<Part, ConfigError> {
+fn projected_part(name: &str, source: &VolumeProjection) -> Result<Part, ConfigError> {
     if let Some(p) = &source.config_map {
         return Ok(Part::ConfigMap(p.clone()));
     }
@@ -299,7 +328,8 @@ fn projected_part(source: &VolumeProjection) -> Result<Part, ConfigError> {
         let request = TokenAsk { audience: p.audience.clone().unwrap_or_default(), life_s };
         return Ok(Part::Token { path: p.path.clone(), request });
     }
-    Err(ConfigError::Unsupported { what: "a projected volume's clusterTrustBundle or podCertificate".to_owned() })
+    let word = if source.cluster_trust_bundle.is_some() { "clusterTrustBundle" } else { "podCertificate" };
+    Err(ConfigError::Unsupported { what: format!("spec.volumes[{name}].projected.sources[].{word}") })
 }
 
 fn host_path_type(word: &str) -> Result<HostPathType, ConfigError> {

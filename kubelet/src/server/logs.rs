@@ -1,10 +1,9 @@
 //! `/containerLogs`: a container's log file, filtered, followed across rotation until the container ends.
 
 use std::convert::Infallible;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -16,14 +15,13 @@ use pintle_kubelet_plan::containers::{name, namespace};
 use pintle_kubelet_plan::logs::{Line, LogOptions};
 use tokio::sync::mpsc;
 
+use super::log_file::{Reader, Successor, open, read_chunk, read_some, successor};
 use super::routes::Found;
 use super::{Body, stream as streams, text};
 use crate::context::Context;
 use crate::error::{At as _, FileError, chain};
 use crate::manager::Pods;
 use crate::worker::blocking;
-
-const CHUNK: usize = 64 << 10;
 
 /// Answers with the log asked for.
 pub(super) async fn answer(request: &Request<Incoming>, ctx: Arc<Context>, pods: Pods, found: Found) -> Response<Body> {
@@ -81,12 +79,6 @@ struct Job {
     sender: mpsc::Sender<Bytes>,
 }
 
-/// An open log and what has been read of its last line.
-struct Reader {
-    file: std::fs::File,
-    rest: Vec<u8>,
-}
-
 impl Job {
     async fn run(self) -> Result<(), FileError> {
         let watch = if self.options.follow { Some(self.ctx.watcher.watch(&self.path)?) } else { None };
@@ -106,13 +98,25 @@ impl Job {
                 continue;
             }
             let Some(current) = &watch else { return Ok(()) };
-            if rotated(&reader.file, &self.path) {
-                let path = self.path.clone();
-                let rest = std::mem::take(&mut reader.rest);
-                reader = blocking(move || open(&path, None)).await?;
-                reader.rest = rest;
-                watch = Some(self.ctx.watcher.watch(&self.path)?);
-                continue;
+            let path = self.path.clone();
+            let (back, next) = blocking(move || successor(reader, &path)).await;
+            reader = back;
+            match next? {
+                Successor::None => {}
+                Successor::Midway => {
+                    // Between a rename and the making of the new file there is nothing to watch.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    continue;
+                }
+                Successor::File(file) => {
+                    // Nobody writes to the old file any more: what came after our last look is all there is.
+                    if !self.drain(&mut reader, &mut room).await? {
+                        return Ok(());
+                    }
+                    reader.file = file;
+                    watch = self.ctx.watcher.watch(&self.path).ok();
+                    continue;
+                }
             }
             if !running {
                 return Ok(());
@@ -121,6 +125,20 @@ impl Job {
                 () = current.changed() => {}
                 () = self.ended() => {}
                 () = self.sender.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// Sends what is left of a file; `false` when the reader has enough.
+    async fn drain(&self, reader: &mut Reader, room: &mut u64) -> Result<bool, FileError> {
+        loop {
+            let mut file = reader.file.try_clone().at("duplicate", &self.path)?;
+            let bytes = blocking(move || read_chunk(&mut file)).await.at("read", &self.path)?;
+            if bytes.is_empty() {
+                return Ok(true);
+            }
+            if !self.send(reader, &bytes, room).await {
+                return Ok(false);
             }
         }
     }
@@ -154,80 +172,5 @@ impl Job {
         *room -= out.len() as u64;
         let sent = out.is_empty() || self.sender.send(out.into()).await.is_ok();
         sent && !full
-    }
-}
-
-fn open(path: &Path, tail: Option<u64>) -> Result<Reader, FileError> {
-    let mut file = std::fs::File::open(path).at("open", path)?;
-    if let Some(lines) = tail {
-        let start = tail_start(&mut file, lines).at("read", path)?;
-        file.seek(SeekFrom::Start(start)).at("read", path)?;
-    }
-    Ok(Reader { file, rest: Vec::new() })
-}
-
-fn read_some(mut reader: Reader) -> (Reader, std::io::Result<Vec<u8>>) {
-    let mut chunk = vec![0; CHUNK];
-    let read = reader.file.read(&mut chunk).map(|count| {
-        chunk.truncate(count);
-        chunk
-    });
-    (reader, read)
-}
-
-fn rotated(file: &std::fs::File, path: &Path) -> bool {
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(open), Ok(named)) => open.ino() != named.ino(),
-        _ => false,
-    }
-}
-
-/// Where the last `lines` lines begin.
-fn tail_start(file: &mut std::fs::File, lines: u64) -> std::io::Result<u64> {
-    let mut end = file.seek(SeekFrom::End(0))?;
-    let size = end;
-    let mut newlines = 0;
-    let mut chunk = vec![0; CHUNK];
-    while end > 0 {
-        let start = end.saturating_sub(CHUNK as u64);
-        file.seek(SeekFrom::Start(start))?;
-        let part = &mut chunk[..usize::try_from(end - start).unwrap_or(CHUNK)];
-        file.read_exact(part)?;
-        for (at, _) in part.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
-            let position = start + at as u64;
-            // The newline at the very end closes the last line, it does not begin another.
-            if position + 1 != size {
-                newlines += 1;
-            }
-            if newlines >= lines && (position + 1 != size || lines == 0) {
-                return Ok(position + 1);
-            }
-        }
-        end = start;
-    }
-    Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use std::io::Write as _;
-
-    #[test]
-    fn the_last_lines_are_found_from_the_end() {
-        for (text, lines, rest) in [
-            ("a\nb\nc\n", 1, "c\n"),
-            ("a\nb\nc\n", 2, "b\nc\n"),
-            ("a\nb\nc\n", 9, "a\nb\nc\n"),
-            ("a\nb\nc", 1, "c"),
-            ("a\nb\n", 0, ""),
-            ("", 3, ""),
-        ] {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(text.as_bytes()).unwrap();
-            let start = usize::try_from(tail_start(&mut file, lines).unwrap()).unwrap();
-            assert_eq!(&text[start..], rest, "{text:?} {lines}");
-        }
     }
 }

@@ -6,6 +6,7 @@
 mod auth;
 mod exec;
 mod forward;
+mod log_file;
 mod logs;
 mod routes;
 mod stream;

@@ -1,14 +1,17 @@
 //! Coming back: a pod's task finds what an earlier kubelet left running and goes on with it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use pintle_kubelet_plan::containers::find;
+use pintle_kubelet_plan::image::ImageName;
 use pintle_kubelet_plan::observed::{AttemptState, Stage};
 use pintle_kubelet_plan::status::recall;
 use pintle_shim::{Call, ContainerState, ContainerStatus};
 use tokio_util::sync::CancellationToken;
 
-use super::{Job, Worker, sandbox};
+use super::{Job, Worker, blocking, sandbox};
 use crate::error::chain;
 use crate::record::Record;
 use crate::shim::Shim;
@@ -21,6 +24,7 @@ impl Worker {
             Ok(Some(record)) => {
                 self.seen = record.observed();
                 self.saved = Some(record);
+                self.refresh_volumes = self.seen.volumes.ready().is_some();
             }
             Ok(None) => self.seen.containers = recall(&self.pod, now),
             Err(e) => tracing::warn!(pod = self.pod.metadata.name, error = chain(&e), "cannot read a pod's record"),
@@ -59,6 +63,7 @@ impl Worker {
                 Some(state) if state.status != ContainerStatus::Stopped => {
                     let started = self.seen.container(&name).probes.started;
                     self.seen.containers.entry(name.clone()).or_default().image = Stage::Ready(());
+                    self.recall_image(&name).await;
                     self.begin_probes(&name, started);
                 }
                 Some(state) => self.exited(state.clone()),
@@ -77,6 +82,18 @@ impl Worker {
             }
         }
         self.shim = Some(shim);
+    }
+
+    /// A running container's image says how it wants to be stopped.
+    async fn recall_image(&mut self, container: &str) {
+        let image = find(&self.pod, container).and_then(|(_, c)| c.image.clone()).unwrap_or_default();
+        let Ok(name) = ImageName::parse(&image) else { return };
+        let images = self.ctx.images.clone();
+        match blocking(move || images.resolve(&name.full)).await {
+            Ok(Some(image)) => drop(self.images.insert(container.to_owned(), Arc::new(image))),
+            Ok(None) => {}
+            Err(e) => tracing::warn!(image, error = chain(&e), "cannot look at a running container's image"),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use pintle_kubelet_plan::life::StopReason;
 use pintle_kubelet_plan::observed::{Busy, Stage};
 use tokio_util::sync::CancellationToken;
 
-use super::{Job, Message, Worker, blocking, sandbox, start, stop, tear_down};
+use super::{Job, Message, Origin, Worker, blocking, sandbox, start, stop, tear_down};
 use crate::context::Context;
 use crate::error::chain;
 
@@ -135,7 +135,7 @@ impl Worker {
     }
 
     fn delete(&mut self) {
-        if self.deleting || self.gone || self.is_static {
+        if self.deleting || self.gone || self.origin == Origin::Manifest {
             return;
         }
         self.deleting = true;

@@ -14,16 +14,20 @@ use crate::disk;
 use crate::error::{PodError, chain};
 use crate::images::{ImageError, ResolvedImage};
 
-/// How long to wait before a failed sandbox, volume or tear-down is tried again.
+/// How long to wait before a failed sandbox, volume or tear-down is tried again: first, and at most.
 const RETRY_S: i64 = 2;
+const RETRY_S_MAX: i64 = 120;
 
 impl Worker {
     pub(super) fn handle(&mut self, message: Message) {
         match message {
             Message::Pod(pod) => self.pod_changed(pod),
             Message::Mirror(mirror) => {
+                let uid = |m: &Option<Arc<k8s_openapi::api::core::v1::Pod>>| m.as_ref().map(|m| uid(m).to_owned());
+                if uid(&mirror) != uid(&self.mirror) {
+                    self.reporter.forget();
+                }
                 self.mirror = mirror;
-                self.reporter.forget();
             }
             Message::Gone(pod) => {
                 self.pod = pod;
@@ -70,13 +74,14 @@ impl Worker {
         self.seen.sandbox = match result {
             Ok((shim, ips)) => {
                 self.shim = Some(shim);
+                self.failures = 0;
                 Stage::Ready(ips)
             }
             Err(e) => {
                 let message = chain(&e);
                 let told = format!("Failed to create pod sandbox: {message}");
                 self.ctx.event(&self.pod, None, "FailedCreatePodSandBox", told);
-                failed(message)
+                self.failed(message)
             }
         };
     }
@@ -94,9 +99,16 @@ impl Worker {
             Err(e) => {
                 let message = chain(&e);
                 self.ctx.event(&self.pod, None, "FailedMount", format!("MountVolume.SetUp failed : {message}"));
-                self.seen.volumes = failed(message);
+                self.seen.volumes = self.failed(message);
             }
         }
+    }
+
+    /// A failed stage, tried again after a while that doubles with every failure in a row.
+    fn failed<T>(&mut self, message: String) -> Stage<T> {
+        let wait_s = (RETRY_S << self.failures.min(10)).min(RETRY_S_MAX);
+        self.failures += 1;
+        Stage::Failed { message, retry_at: Timestamp::now() + SignedDuration::from_secs(wait_s) }
     }
 
     /// Starts a refresh of volumes that is due.
@@ -185,8 +197,8 @@ impl Worker {
             Err(e) => {
                 let message = chain(&e);
                 tracing::warn!(pod = self.pod.metadata.name, error = message, "cannot tear down a pod");
-                self.seen.sandbox = failed(message.clone());
-                self.seen.volumes = failed(message);
+                self.seen.sandbox = self.failed(message);
+                self.seen.volumes = Stage::Absent;
             }
         }
     }
@@ -206,8 +218,4 @@ impl Worker {
         }
         self.finished = true;
     }
-}
-
-fn failed<T>(message: String) -> Stage<T> {
-    Stage::Failed { message, retry_at: Timestamp::now() + SignedDuration::from_secs(RETRY_S) }
 }

@@ -107,9 +107,19 @@ pub(crate) struct ContainerView {
     pub(crate) previous_attempt: Option<u32>,
 }
 
+/// Who wants a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// An object of the API server.
+    ApiServer,
+    /// A file on this node.
+    Manifest,
+}
+
 /// How others reach a pod's task.
 #[derive(Clone)]
 pub(crate) struct Handle {
+    pub(crate) origin: Origin,
     pub(crate) tell: mpsc::UnboundedSender<Message>,
     pub(crate) view: watch::Receiver<PodView>,
 }
@@ -127,7 +137,7 @@ pub(crate) struct Worker {
     tell: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
     pod: Arc<Pod>,
-    is_static: bool,
+    origin: Origin,
     mirror: Option<Arc<Pod>>,
     gone: bool,
     born: Timestamp,
@@ -140,6 +150,8 @@ pub(crate) struct Worker {
     refresh_volumes: bool,
     refresh_at: Option<Timestamp>,
     deleting: bool,
+    /// Failures of sandbox, volumes or tear-down in a row.
+    failures: u32,
     saved: Option<Record>,
     reporter: status::Reporter,
     view: watch::Sender<PodView>,
@@ -151,7 +163,7 @@ impl Worker {
     pub(crate) fn spawn(
         ctx: Arc<Context>,
         pod: Arc<Pod>,
-        is_static: bool,
+        origin: Origin,
         rejection: Option<Rejection>,
         on_end: impl FnOnce(String) + Send + 'static,
     ) -> Handle {
@@ -162,7 +174,7 @@ impl Worker {
             tell: tell.clone(),
             inbox,
             pod,
-            is_static,
+            origin,
             mirror: None,
             gone: false,
             born: Timestamp::now(),
@@ -175,13 +187,14 @@ impl Worker {
             refresh_volumes: false,
             refresh_at: None,
             deleting: false,
+            failures: 0,
             saved: None,
             reporter: status::Reporter::default(),
             view,
             finished: false,
         };
         tokio::spawn(async move { on_end(Box::pin(worker.run()).await) });
-        Handle { tell, view: view_out }
+        Handle { origin, tell, view: view_out }
     }
 
     /// Lives until the pod is gone; returns its uid.
@@ -253,7 +266,7 @@ impl Worker {
     }
 
     fn save(&mut self, now: Timestamp) {
-        let record = Record::of(&self.pod, &self.seen, now);
+        let record = Record::of(&self.pod, self.origin == Origin::Manifest, &self.seen, now);
         if self.saved.as_ref() == Some(&record) {
             return;
         }

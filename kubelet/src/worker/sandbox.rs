@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::node::v1::RuntimeClass;
 use pintle_kubelet_plan::containers::{host_network, spec, uid};
 use pintle_kubelet_plan::files::uts_name;
+use pintle_kubelet_plan::node::HANDLERS;
+use pintle_kubelet_plan::refusals::refusal;
 use pintle_kubelet_plan::resources::{pod_cgroup, pod_resources, qos_class};
 use pintle_kubelet_plan::security::sysctls;
-use pintle_kubelet_plan::volumes::{VolumeKind, plan};
+use pintle_kubelet_plan::volumes::{VolumeKind, plan, volume_references};
 use pintle_net::ipam::Ipam;
 use pintle_net::pod::{PodLink, netns_path};
 use pintle_shim::ShimConfig;
@@ -30,6 +33,10 @@ pub(super) async fn set_up(
     pod: Arc<Pod>,
     tell: mpsc::UnboundedSender<Message>,
 ) -> Result<(Shim, Vec<String>), PodError> {
+    if let Some(refusal) = refusal(&pod, ctx.host) {
+        return Err(refusal.into());
+    }
+    known_runtime_class(&ctx, &pod).await?;
     let run_dir = ctx.config.dirs.run.clone();
     let pod_uid = uid(&pod).to_owned();
     disk::make_dir(&ctx.config.dirs.pod_run(&pod_uid), 0o700)?;
@@ -54,6 +61,20 @@ pub(super) async fn set_up(
     let (network, supervisor) = tokio::join!(network, supervisor);
     network?;
     Ok((supervisor?, ips))
+}
+
+/// A runtime class is the promise of a certain runtime, and this node has one.
+async fn known_runtime_class(ctx: &Context, pod: &Pod) -> Result<(), PodError> {
+    let Some(name) = spec(pod).runtime_class_name.as_deref().filter(|n| !n.is_empty()) else { return Ok(()) };
+    let class = match ctx.client.get::<RuntimeClass>("", name).await {
+        Ok(class) => class,
+        Err(e) if e.is_not_found() => return Err(PodError::NoRuntimeClass { name: name.to_owned() }),
+        Err(e) => return Err(e.into()),
+    };
+    if HANDLERS.contains(&class.handler.as_str()) {
+        return Ok(());
+    }
+    Err(PodError::NoHandler { name: name.to_owned(), handler: class.handler })
 }
 
 /// The address pool, once the node has one.
@@ -127,7 +148,7 @@ pub(super) async fn mount_volumes(
     tokens: Arc<Mutex<Tokens>>,
     ips: Vec<String>,
 ) -> Result<(), PodError> {
-    let objects = ctx.objects.collect(&pod).await?;
+    let objects = ctx.objects.collect(&pod, &volume_references(&pod)).await?;
     let mut held = std::collections::BTreeMap::new();
     let mut tokens = tokens.lock().await;
     for volume in plan(&pod)? {

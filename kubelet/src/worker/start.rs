@@ -1,7 +1,8 @@
 //! Starting one container: environment, root, mounts, bundle, create, start, postStart.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
@@ -14,7 +15,7 @@ use pintle_kubelet_plan::oci::{ContainerInput, VolumeBind, container_spec};
 use pintle_kubelet_plan::resources::{pod_cgroup, qos_class};
 use pintle_kubelet_plan::security;
 use pintle_kubelet_plan::users::Identity;
-use pintle_kubelet_plan::volumes::{MountPlan, mounts};
+use pintle_kubelet_plan::volumes::{MountPlan, env_references, mounts};
 use pintle_shim::{Call, FailureKind};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,12 @@ use crate::error::{At as _, PodError, chain};
 use crate::images::{ResolvedImage, root_of};
 use crate::shim::{Shim, ShimError};
 use crate::{disk, files, volumes};
+
+/// How long a start waits for the API server's objects its environment is made from.
+const OBSERVE_MS_MAX: u64 = 3000;
+
+/// Names and values.
+type Environment = Vec<(String, String)>;
 
 /// What is to be started.
 pub(super) struct Order {
@@ -127,16 +134,51 @@ fn failed_start(order: &Order, identity: &Identity, reason: &'static str, error:
 
 /// Everything before the runtime is asked: removes the attempt before, makes root, mounts and bundle.
 async fn prepare(order: &Arc<Order>) -> Result<Identity, PodError> {
-    let objects = order.ctx.objects.collect(&order.pod).await?;
-    let facts = order.ctx.facts_of(&order.pod, &order.ips);
-    let all = order.ctx.services.list();
-    let services: Vec<Service> = all.iter().filter(|s| wanted(s, &order.pod)).map(|s| (**s).clone()).collect();
-    let env = environment(&order.pod, &order.container, &objects, &services, &facts)?;
+    let limit = Duration::from_millis(OBSERVE_MS_MAX);
+    let current = tokio::time::timeout(limit, current_environment(order)).await;
+    let env = match current.unwrap_or(Err(PodError::NoEnvironment)) {
+        Ok(env) => env,
+        Err(e) if unreachable(&e) => last_environment(order).await.ok_or(e)?,
+        Err(e) => return Err(e),
+    };
     if let Some(old) = &order.old {
         remove_old(order, old).await;
     }
     let order = order.clone();
     blocking(move || make_bundle(&order, &env)).await
+}
+
+/// The environment as the API server's objects now make it.
+async fn current_environment(order: &Order) -> Result<Environment, PodError> {
+    let objects = order.ctx.objects.collect(&order.pod, &env_references(&order.container)).await?;
+    let facts = order.ctx.facts_of(&order.pod, &order.ips);
+    order.ctx.services.synced().await;
+    let all = order.ctx.services.list();
+    let services: Vec<Service> = all.iter().filter(|s| wanted(s, &order.pod)).map(|s| (**s).clone()).collect();
+    Ok(environment(&order.pod, &order.container, &objects, &services, &facts)?)
+}
+
+/// Whether it is the API server's absence that keeps us from knowing.
+fn unreachable(error: &PodError) -> bool {
+    match error {
+        PodError::NoEnvironment => true,
+        PodError::Api(e) => e.is_transient(),
+        _ => false,
+    }
+}
+
+/// The environment of the container's last start: a crash while the API server is away must not end its service.
+async fn last_environment(order: &Arc<Order>) -> Option<Environment> {
+    let path = environment_file(order);
+    let env = blocking(move || serde_json::from_slice(&std::fs::read(path).ok()?).ok()).await;
+    if env.is_some() {
+        tracing::info!(container = order.container.name, "the API server is away: starting with the last environment");
+    }
+    env
+}
+
+fn environment_file(order: &Order) -> PathBuf {
+    order.ctx.config.dirs.bundle(uid(&order.pod), &order.container.name).join("environment.json")
 }
 
 fn wanted(service: &Service, pod: &Pod) -> bool {
@@ -158,7 +200,9 @@ async fn remove_old(order: &Arc<Order>, old: &Attempt) {
         if let Some(stale) = old.number.checked_sub(1) {
             // `kubectl logs --previous` shows the attempt before this one; older logs are nobody's.
             let log = dirs.log_file(&log_dir(&order.pod), &order.container.name, stale);
-            let _ = disk::remove_file(&log);
+            if let Err(e) = disk::remove_file(&log) {
+                tracing::warn!(error = chain(&e), "cannot remove an old log");
+            }
         }
         let root = root_of(&dirs.bundle(uid(&order.pod), &order.container.name));
         order.ctx.images.unmount(&old.id, &root)
@@ -187,6 +231,9 @@ fn make_bundle(order: &Order, env: &[(String, String)]) -> Result<Identity, PodE
     let groups = user.additional_gids().clone().unwrap_or_default();
     let path = bundle.join("config.json");
     let json = serde_json::to_vec(&spec).map_err(std::io::Error::other).at("encode", &path)?;
+    disk::replace(&path, &json, 0o600)?;
+    let path = environment_file(order);
+    let json = serde_json::to_vec(env).map_err(std::io::Error::other).at("encode", &path)?;
     disk::replace(&path, &json, 0o600)?;
     Ok(Identity { uid: user.uid(), gid: user.gid(), groups, home: None })
 }

@@ -11,7 +11,7 @@ use pintle_kubelet_plan::observed::{AttemptState, ContainerObs, Stage};
 use pintle_kubelet_plan::status::pod_status;
 use serde_json::{Map, Value, json};
 
-use super::{ContainerView, Message, PodView, Worker};
+use super::{ContainerView, Message, Origin, PodView, Worker};
 use crate::error::chain;
 
 /// A pod that is being made tells nothing for this long: the news that it runs would have to wait for the answer.
@@ -35,7 +35,10 @@ impl Reporter {
 impl Worker {
     /// Computes the status, shows it to the kubelet's API and writes it if it is news. Returns when to come back.
     pub(super) fn report(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let target = if self.is_static { self.mirror.clone() } else { Some(self.pod.clone()) };
+        let target = match self.origin {
+            Origin::Manifest => self.mirror.clone(),
+            Origin::ApiServer => Some(self.pod.clone()),
+        };
         let shown = target.as_ref().unwrap_or(&self.pod).status.clone().unwrap_or_default();
         let previous = self.reporter.told.clone().map_or(shown.clone(), |told| with_foreign(told, &shown));
         let facts = self.ctx.facts_of(&self.pod, &self.ips());
