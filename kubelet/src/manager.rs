@@ -121,7 +121,7 @@ impl Manager {
                 }
                 () = manifests => self.read_manifests(&cache).await,
                 () = self.mirrors.due() => self.sync_mirrors(&cache),
-                Some(uid) = self.ended.recv() => self.forget(&uid),
+                Some(uid) = self.ended.recv() => self.forget(&uid, &cache),
             }
         }
     }
@@ -193,9 +193,11 @@ impl Manager {
     }
 
     /// A task ended; a static pod that waited for its end, or is still wanted, starts.
-    fn forget(&mut self, ended: &str) {
+    fn forget(&mut self, ended: &str, cache: &Cache<Pod>) {
         self.pods.with(|pods| pods.remove(ended));
         self.start_statics();
+        // The mirror of one that starts only now may have come before its task, which then missed it.
+        self.sync_mirrors(cache);
     }
 
     fn watch_manifests(&self) -> Option<crate::watch::Watch> {
