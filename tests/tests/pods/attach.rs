@@ -16,7 +16,14 @@ pub fn pods(_: &Cluster) -> Vec<Value> {
             "ticking",
             open(container("main", "i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.1; done", json!({}))),
         ),
-        pod("echoing", open(container("main", "exec sed -u 's/^/heard /'", json!({"stdin": true, "stdinOnce": true})))),
+        pod(
+            "echoing",
+            open(container(
+                "main",
+                "while read -r line; do echo heard $line; done",
+                json!({"stdin": true, "stdinOnce": true}),
+            )),
+        ),
         pod("terminal", open(container("main", "exec sh", json!({"stdin": true, "tty": true})))),
     ]
 }
