@@ -13,24 +13,67 @@ use serde::de::{DeserializeSeed, Deserializer as _, Error as _, MapAccess, SeqAc
 use serde_json::Value;
 
 /// Unknown and duplicate fields of `body`, in the order of the document, e.g. `unknown field "spec.foo"`.
-/// `known` is what the decoded object encodes to. Malformed JSON yields what was found before the fault.
-pub fn strict_complaints(body: &[u8], known: &Value) -> Vec<String> {
+/// `known` is what the decoded object encodes to; `recode` decodes another body and encodes it again, `None` if it
+/// cannot be decoded. Malformed JSON yields what was found before the fault.
+pub fn strict_complaints(body: &[u8], known: &Value, recode: &dyn Fn(&[u8]) -> Option<Value>) -> Vec<String> {
     let mut out = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let walk = Walk { known: Some(known), path: String::new(), out: &mut out };
+    let walk = Walk { known: Some(known), path: String::new(), place: Vec::new(), out: &mut out };
     // A syntax error was already reported by the typed decoder, which saw the same bytes.
     drop(walk.deserialize(&mut deserializer));
-    out
+    let is_unknown = |place: &Place| is_unknown(body, place, recode);
+    out.into_iter().filter(|c| c.null_at.as_ref().is_none_or(is_unknown)).map(|c| c.text).collect()
+}
+
+/// A null that did not survive decoding says nothing about its field: a known one is absent too. With `true` in its
+/// place a known field survives or is a type error; only an unknown one vanishes.
+fn is_unknown(body: &[u8], place: &Place, recode: &dyn Fn(&[u8]) -> Option<Value>) -> bool {
+    let Ok(mut probe) = serde_json::from_slice::<Value>(body) else { return false };
+    let Some(null) = place.iter().try_fold(&mut probe, |at, step| step.of_mut(at)) else { return false };
+    *null = Value::Bool(true);
+    let Some(recoded) = recode(probe.to_string().as_bytes()) else { return false };
+    place.iter().try_fold(&recoded, |at, step| step.of(at)).is_none()
+}
+
+/// The way to a value.
+type Place = Vec<Step>;
+
+#[derive(Clone)]
+enum Step {
+    Field(String),
+    Item(usize),
+}
+
+impl Step {
+    fn of<'a>(&self, value: &'a Value) -> Option<&'a Value> {
+        match self {
+            Step::Field(name) => value.get(name),
+            Step::Item(index) => value.get(index),
+        }
+    }
+    fn of_mut<'a>(&self, value: &'a mut Value) -> Option<&'a mut Value> {
+        match self {
+            Step::Field(name) => value.get_mut(name),
+            Step::Item(index) => value.get_mut(index),
+        }
+    }
+}
+
+/// One thing that may be wrong.
+struct Complaint {
+    text: String,
+    /// Where the null is on which it depends.
+    null_at: Option<Place>,
 }
 
 /// Duplicate fields alone, for bodies without a type (patches).
 pub fn duplicate_fields(body: &[u8]) -> Vec<String> {
     let mut out = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let walk = Walk { known: None, path: String::new(), out: &mut out };
+    let walk = Walk { known: None, path: String::new(), place: Vec::new(), out: &mut out };
     // As above: the caller's own parse reports syntax errors.
     drop(walk.deserialize(&mut deserializer));
-    out
+    out.into_iter().map(|c| c.text).collect()
 }
 
 /// `strict decoding error: unknown field "spec.foo", duplicate field "spec.bar"`.
@@ -42,7 +85,8 @@ pub fn strict_message(complaints: &[String]) -> String {
 struct Walk<'a> {
     known: Option<&'a Value>,
     path: String,
-    out: &'a mut Vec<String>,
+    place: Place,
+    out: &'a mut Vec<Complaint>,
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
@@ -63,14 +107,17 @@ impl<'de> Visitor<'de> for Walk<'_> {
         while let Some(key) = map.next_key::<String>()? {
             let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
             if seen.contains(&key) {
-                self.out.push(format!("duplicate field {path:?}"));
+                self.out.push(Complaint { text: format!("duplicate field {path:?}"), null_at: None });
             }
             let known = self.known.and_then(|known| known.get(&key));
             let at = self.out.len();
-            let null = map.next_value_seed(Walk { known, path: path.clone(), out: &mut *self.out })?;
-            let unknown = self.known.is_some_and(Value::is_object) && known.is_none() && !null;
-            if unknown && !seen.contains(&key) {
-                self.out.insert(at, format!("unknown field {path:?}"));
+            let place = [self.place.as_slice(), &[Step::Field(key.clone())]].concat();
+            let walk = Walk { known, path: path.clone(), place: place.clone(), out: &mut *self.out };
+            let null = map.next_value_seed(walk)?;
+            let missing = self.known.is_some_and(Value::is_object) && known.is_none();
+            if missing && !seen.contains(&key) {
+                let null_at = null.then_some(place);
+                self.out.insert(at, Complaint { text: format!("unknown field {path:?}"), null_at });
             }
             seen.insert(key);
         }
@@ -80,7 +127,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
         for index in 0.. {
             let known = self.known.and_then(|known| known.get(index));
             let path = format!("{}[{index}]", self.path);
-            if seq.next_element_seed(Walk { known, path, out: &mut *self.out })?.is_none() {
+            let place = [self.place.as_slice(), &[Step::Item(index)]].concat();
+            if seq.next_element_seed(Walk { known, path, place, out: &mut *self.out })?.is_none() {
                 break;
             }
         }
@@ -242,7 +290,18 @@ mod tests {
     fn strict(body: &str) -> String {
         let object: Deployment = serde_json::from_str(body).unwrap();
         let known = serde_json::to_value(&object).unwrap();
-        strict_message(&strict_complaints(body.as_bytes(), &known))
+        strict_message(&strict_complaints(body.as_bytes(), &known, &recode))
+    }
+
+    fn recode(body: &[u8]) -> Option<Value> {
+        serde_json::to_value(serde_json::from_slice::<Deployment>(body).ok()?).ok()
+    }
+
+    #[test]
+    fn a_null_is_unknown_only_if_its_field_is() {
+        let body = r#"{"metadata":{"creationTimestamp":null,"nope":null,"labels":null},"spec":{"paused":null,"wrong":null,
+            "template":{"spec":{"containers":[{"name":"a","ports":null,"port":null,"resources":{"limits":null}}]}}},"status":null}"#;
+        insta::assert_snapshot!(strict(body), @"");
     }
 
     #[test]
@@ -282,7 +341,7 @@ mod tests {
         #[test]
         fn no_body_makes_the_checks_panic(body in any::<Vec<u8>>(), text in "[\\[{}\\]\":,a0 ]{0,40}") {
             for bytes in [body.as_slice(), text.as_bytes()] {
-                let _ = strict_complaints(bytes, &Value::Null);
+                let _ = strict_complaints(bytes, &Value::Null, &recode);
                 if let Err(error) = serde_json::from_slice::<Deployment>(bytes) {
                     let _ = type_error("Deployment", bytes, &error);
                 }

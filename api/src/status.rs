@@ -199,6 +199,11 @@ pub fn internal_error(why: impl std::fmt::Display) -> Box<Status> {
     failure(500, "InternalError", format!("Internal error occurred: {why}"), Some(details))
 }
 
+/// 507 (RFC 4918): the store has no room.
+pub fn insufficient_storage(why: impl Into<String>) -> Box<Status> {
+    failure(507, "InsufficientStorage", why.into(), None)
+}
+
 /// 503.
 pub fn service_unavailable(why: impl Into<String>) -> Box<Status> {
     failure(503, "ServiceUnavailable", why.into(), None)

@@ -101,6 +101,10 @@ impl ApiServerError {
             ApiServerError::Store(pintle_store::OpenError::InUse { .. }) => {
                 Some("another pintle server uses this state directory; stop it or choose another --state-dir")
             }
+            ApiServerError::Store(error) if error.is_damaged() => Some(
+                "put back a copy of the file from a backup, or move it away: the server then starts with an empty \
+                 cluster, whose nodes have to join again",
+            ),
             ApiServerError::Ranges { .. } => Some(
                 "start with the --service-cidr and --service-node-port-range they were made with, or delete them there \
                  first; the address of default/kubernetes cannot change, so another --service-cidr needs another state \

@@ -123,7 +123,8 @@ impl dyn DynKind + '_ {
             second.ok_or_else(|| self.cannot_be_handled(&decode::type_error(self.kind(), body, &error)))
         })?;
         let known: Value = serde_json::from_slice(&object.encode()).map_err(status::internal_error)?;
-        let complaints = decode::strict_complaints(body, &known);
+        let recode = |body: &[u8]| serde_json::from_slice(&self.decode_own(body).ok()?.encode()).ok();
+        let complaints = decode::strict_complaints(body, &known, &recode);
         Ok(Decoded { object, complaints })
     }
 

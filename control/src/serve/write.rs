@@ -116,6 +116,9 @@ pub fn commit_failure(error: &CommitError) -> Failure {
         None => error.to_string(),
     };
     tracing::error!(error = %chain, "a write failed");
+    if error.is_full() {
+        return status::insufficient_storage(format!("{chain}; reads are answered, writes once there is room")).into();
+    }
     status::internal_error(chain).into()
 }
 

@@ -55,7 +55,7 @@ impl DiskStore {
         tracing::info!(path = %path.display(), objects = objects.len(), %revision, "store opened");
         let map = Arc::new(RwLock::new(Map::new(objects, revision)));
         let (queue, waiting) = channel();
-        let committer = Committer { path: path.clone(), database: Some(database), map: map.clone() };
+        let committer = Committer { path: path.clone(), database: Some(database), uncertain: None, map: map.clone() };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || committer.run(&waiting))
@@ -111,6 +111,8 @@ struct Committer {
     path: PathBuf,
     // None after a failure: redb refuses further work on a database whose write failed until it is opened again.
     database: Option<Database>,
+    // The batch whose write failed: only the database, opened again, can say whether it was durable after all.
+    uncertain: Option<(Vec<Event>, Revision)>,
     map: Arc<RwLock<Map>>,
 }
 
@@ -124,8 +126,15 @@ impl Committer {
     }
 
     fn batch(&mut self, waiting: Vec<Waiting>) {
+        // Before anything is judged: what is on the disk may be more than what we know.
+        if let Err(source) = self.reopen() {
+            return self.refuse(waiting, source);
+        }
         let (batch, outcomes) = self.judge(&waiting);
-        let durable = if batch.events.is_empty() { Ok(()) } else { self.persist(&batch) };
+        let durable = match &self.database {
+            Some(database) if !batch.events.is_empty() => write(database, &batch.events, batch.revision),
+            _ => Ok(()),
+        };
         match durable {
             Ok(()) => {
                 if !batch.events.is_empty() {
@@ -135,7 +144,11 @@ impl Committer {
                 // A caller that no longer waits has no use for its outcome.
                 waiting.into_iter().zip(outcomes).for_each(|(w, outcome)| drop(w.reply.send(outcome)));
             }
-            Err(source) => self.refuse(waiting, source),
+            Err(source) => {
+                self.database = None;
+                self.uncertain = Some((batch.events, batch.revision));
+                self.refuse(waiting, source);
+            }
         }
     }
 
@@ -146,18 +159,26 @@ impl Committer {
         (batch, outcomes)
     }
 
-    fn persist(&mut self, batch: &Batch) -> Result<(), redb::Error> {
-        let database = match &self.database {
-            Some(database) => database,
-            None => self.database.insert(builder().create(&self.path)?),
-        };
-        write(database, &batch.events, batch.revision)
+    /// Opens the database again after a failed write, for example once there is room on the disk.
+    fn reopen(&mut self) -> Result<(), redb::Error> {
+        if self.database.is_some() {
+            return Ok(());
+        }
+        let database = builder().create(&self.path)?;
+        let on_disk = stored_revision(&database)?;
+        if let Some((events, revision)) = self.uncertain.take()
+            && revision == on_disk
+        {
+            self.map.write().unwrap_or_else(PoisonError::into_inner).apply(events, revision);
+        }
+        tracing::info!(path = %self.path.display(), "the store is open again");
+        self.database = Some(database);
+        Ok(())
     }
 
     /// Nothing of a failed batch is visible, so all of it is refused, also what was only judged.
-    fn refuse(&mut self, waiting: Vec<Waiting>, source: redb::Error) {
+    fn refuse(&self, waiting: Vec<Waiting>, source: redb::Error) {
         tracing::error!(path = %self.path.display(), error = %source, "cannot write to the store");
-        self.database = None;
         let source = Arc::new(source);
         for waiting in waiting {
             let error = CommitError::Database { path: self.path.clone(), source: source.clone() };
@@ -191,15 +212,20 @@ fn load(database: &Database) -> Result<(Objects, Revision), redb::Error> {
     transaction.open_table(META)?;
     transaction.commit()?;
 
+    let revision = stored_revision(database)?;
     let transaction = database.begin_read()?;
-    let revision = transaction.open_table(META)?.get("revision")?.map_or(1, |revision| revision.value());
     let mut objects = Objects::new();
     for item in transaction.open_table(OBJECTS)?.iter()? {
         let (key, value) = item?;
         let (modified, bytes) = value.value();
         objects.insert(Arc::from(key.value()), (Revision(modified), Bytes::copy_from_slice(bytes)));
     }
-    Ok((objects, Revision(revision)))
+    Ok((objects, revision))
+}
+
+fn stored_revision(database: &Database) -> Result<Revision, redb::Error> {
+    let transaction = database.begin_read()?;
+    Ok(Revision(transaction.open_table(META)?.get("revision")?.map_or(1, |revision| revision.value())))
 }
 
 fn builder() -> redb::Builder {

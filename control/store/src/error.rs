@@ -1,5 +1,6 @@
 //! How the store fails. Owns no behaviour.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -87,4 +88,25 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl CommitError {
+    /// Whether there was no room for it on the disk.
+    pub fn is_full(&self) -> bool {
+        let CommitError::Database { source, .. } = self else { return false };
+        matches!(&**source, redb::Error::Io(error)
+            if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    }
+}
+
+impl OpenError {
+    /// Whether the database's file is there, but not a database, or not whole.
+    pub fn is_damaged(&self) -> bool {
+        let OpenError::Database { source, .. } = self else { return false };
+        match &**source {
+            redb::Error::Corrupted(_) | redb::Error::RepairAborted => true,
+            redb::Error::Io(error) => matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof),
+            _ => false,
+        }
+    }
 }
