@@ -301,7 +301,7 @@ mod tests {
     fn a_null_is_unknown_only_if_its_field_is() {
         let body = r#"{"metadata":{"creationTimestamp":null,"nope":null,"labels":null},"spec":{"paused":null,"wrong":null,
             "template":{"spec":{"containers":[{"name":"a","ports":null,"port":null,"resources":{"limits":null}}]}}},"status":null}"#;
-        insta::assert_snapshot!(strict(body), @"");
+        insta::assert_snapshot!(strict(body), @r#"strict decoding error: unknown field "metadata.nope", unknown field "spec.wrong", unknown field "spec.template.spec.containers[0].port""#);
     }
 
     #[test]

@@ -25,10 +25,14 @@ struct Host {
 }
 
 impl Host {
+    /// A machine on a network, with a way out of it: a packet to a virtual IP needs a route before it meets the rules.
     fn new() -> Self {
         let scratch = tempfile::Builder::new().prefix("pintle-components-").tempdir().unwrap();
         let machine = Machine::new("host", &[]);
-        machine.sh(&format!("ip link add lan0 type dummy && ip addr add {ADDRESS}/24 dev lan0 && ip link set lan0 up"));
+        machine.sh(&format!(
+            "ip link add lan0 type veth peer name lan1 && ip addr add {ADDRESS}/24 dev lan0 && \
+             ip link set lan0 up && ip link set lan1 up && ip route add default dev lan0"
+        ));
         let cgroup = format!("pintle-components-{}", std::process::id());
         Self { machine, scratch, cgroup, running: BTreeMap::new() }
     }
@@ -155,6 +159,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: late, labels: {app: late}}
 spec:
+  terminationGracePeriodSeconds: 1
   containers:
     - {name: c, image: pintle.example/busybox:1, imagePullPolicy: Never, command: [sleep, "3600"]}
 "#;

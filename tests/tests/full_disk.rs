@@ -1,4 +1,4 @@
-//! What the API server makes of a full disk, a damaged store and a port that is taken.
+//! What the API server makes of a disk that fills under it, a damaged store, and a state directory that is in use.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -27,16 +27,16 @@ impl Host {
         self.scratch.path().join("state")
     }
 
-    fn apiserver(&self, state: &str) -> Command {
+    fn apiserver(&self, more: &[&str]) -> Command {
         let mut command = self.machine.command(target_binary("pintle"));
-        command.args(["apiserver", "--bind-address=127.0.0.1"]).stdin(Stdio::null());
-        command.env("PINTLE_STATE_DIR", self.scratch.path().join(state));
+        command.args(["apiserver", "--bind-address=127.0.0.1"]).args(more).stdin(Stdio::null());
+        command.env("PINTLE_STATE_DIR", self.state());
         command
     }
 
     fn start(&mut self) {
         let log = std::fs::File::create(self.scratch.path().join("log")).unwrap();
-        let mut command = self.apiserver("state");
+        let mut command = self.apiserver(&[]);
         self.server = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
         eventually("the API server", LIMIT, || {
             let output = self.kubectl(&["get", "--raw=/readyz"]).output().unwrap();
@@ -52,8 +52,8 @@ impl Host {
     }
 
     /// Starts a server that cannot; what it says, with the changing parts of paths and times left out.
-    fn fails(&self, state: &str) -> String {
-        let output = self.apiserver(state).output().unwrap();
+    fn fails(&self, more: &[&str]) -> String {
+        let output = self.apiserver(more).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let said = String::from_utf8_lossy(&output.stderr).replace(self.scratch.path().to_str().unwrap(), "DIR");
         said.lines().skip_while(|l| !l.starts_with("error:")).collect::<Vec<_>>().join("\n")
@@ -105,6 +105,9 @@ fn on_a_full_disk_reads_go_on_and_writes_again_once_there_is_room() {
     let mut host = Host::new();
     host.room(64);
     host.start();
+    let seen = host.scratch.path().join("seen");
+    let mut watch = host.kubectl(&["get", "configmaps", "-n", "default", "-w", "-o", "name"]);
+    let mut watch = watch.stdout(std::fs::File::create(&seen).unwrap()).spawn().unwrap();
     let used = host.machine.sh(&format!("du -sm '{}' | cut -f1", host.state().display()));
     host.room(used.trim().parse::<u32>().unwrap() + 2);
     let mut written = Vec::new();
@@ -117,6 +120,7 @@ fn on_a_full_disk_reads_go_on_and_writes_again_once_there_is_room() {
         written.push(name);
         assert!(written.len() < 100, "2 MiB hold no 20 MiB");
     };
+    assert!(refused.contains("(InsufficientStorage)"), "{refused}");
     assert!(refused.contains("No space left on device"), "{refused}");
     assert!(refused.contains("reads are answered, writes once there is room"), "{refused}");
     assert_eq!(host.names(), written, "what was acknowledged, and nothing else");
@@ -126,6 +130,11 @@ fn on_a_full_disk_reads_go_on_and_writes_again_once_there_is_room() {
     assert!(more.status.success(), "{}", String::from_utf8_lossy(&more.stderr));
     written.push("big-more".to_owned());
     assert_eq!(host.names(), written);
+    eventually("the watch that began before shows what was written after", LIMIT, || {
+        std::fs::read_to_string(&seen).unwrap().contains("configmap/big-more").then_some(())
+    });
+    watch.kill().unwrap();
+    watch.wait().unwrap();
     host.stop();
     host.start();
     assert_eq!(host.names(), written, "after a start from the disk");
@@ -133,17 +142,26 @@ fn on_a_full_disk_reads_go_on_and_writes_again_once_there_is_room() {
 }
 
 #[test]
-fn a_damaged_store_and_a_port_in_use_are_named_with_what_to_do() {
+fn a_store_that_is_in_use_or_damaged_is_named_with_what_to_do() {
     if !require_root("a machine of its own") {
         return;
     }
     let mut host = Host::new();
     host.start();
-    insta::assert_snapshot!(host.fails("other"), @"");
-    insta::assert_snapshot!(host.fails("state"), @"");
+    insta::assert_snapshot!(host.fails(&["--https-listen-port=6444"]), @r"
+    error: the API server does not start
+      cause: cannot open the store
+      cause: the database DIR/state/server/db/objects.redb is in use by another process
+      hint: another pintle server uses this state directory; stop it or choose another --state-dir
+    ");
     host.stop();
     let file = host.state().join("server/db/objects.redb");
-    let write = |what: &str| host.machine.sh(&format!("{what} > '{}'", file.display()));
-    write("head -c 100000 /dev/urandom");
-    insta::assert_snapshot!(host.fails("state"), @"");
+    host.machine.sh(&format!("head -c 100000 /dev/urandom > '{}'", file.display()));
+    insta::assert_snapshot!(host.fails(&[]), @r"
+    error: the API server does not start
+      cause: cannot open the store
+      cause: cannot open the database DIR/state/server/db/objects.redb
+      cause: I/O error: Not a redb database: magic number mismatch
+      hint: put back a copy of the file from a backup, or move it away: the server then starts with an empty cluster, whose nodes have to join again
+    ");
 }
