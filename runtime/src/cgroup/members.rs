@@ -1,4 +1,4 @@
-//! The processes of a cgroup: listed, signalled, frozen, and gone.
+//! The processes of a cgroup: listed, signalled, and gone.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -32,7 +32,8 @@ impl Cgroups {
         Ok(pids)
     }
 
-    /// Sends a signal to every member. Returns how many got it.
+    /// Sends a signal to every member. Returns how many got it. Without cgroup.kill (Linux 5.14, v2) the members are
+    /// stopped first, so that none forks away from the list.
     pub fn signal(&self, signal: i32) -> Result<usize> {
         if signal == libc::SIGKILL
             && let Some(directory) = self.unified()
@@ -40,6 +41,17 @@ impl Cgroups {
         {
             return Ok(1);
         }
+        let frozen_before = self.is_frozen();
+        // A group that does not stop in time is signalled as it is: better a race than nothing.
+        let held = !frozen_before && self.pids()?.len() > 1 && self.freeze().is_ok();
+        let reached = self.signal_each(signal);
+        if held || (frozen_before && signal == libc::SIGKILL) {
+            self.thaw_quietly();
+        }
+        reached
+    }
+
+    fn signal_each(&self, signal: i32) -> Result<usize> {
         let mut reached = 0;
         for pid in self.pids()? {
             match pidfd::open(Pid::from_raw(pid)).and_then(|fd| pidfd::send_signal(fd, signal)) {
@@ -85,71 +97,6 @@ impl Cgroups {
             }
         }
         Ok(open)
-    }
-
-    /// Stops every member, and waits until all have stopped.
-    pub fn freeze(&self) -> Result<()> {
-        if let Some(directory) = self.unified() {
-            put(&directory.join("cgroup.freeze"), b"1").doing(|| format!("freeze {}", directory.display()))?;
-            return self.await_frozen(|| {
-                let events = std::fs::read_to_string(directory.join("cgroup.events"))?;
-                Ok(events.lines().any(|line| line == "frozen 1"))
-            });
-        }
-        let Some(directory) = self.of("freezer") else {
-            return Err(Error::WrongState("cannot pause: this host has no freezer cgroup controller".to_owned()));
-        };
-        let file = directory.join("freezer.state");
-        let done = self.await_frozen(|| {
-            // A fork can slip away from the first attempt, so the wish is repeated (freezer-subsystem.txt).
-            put(&file, b"FROZEN").map_err(std::io::Error::from)?;
-            Ok(std::fs::read_to_string(&file)?.trim() == "FROZEN")
-        });
-        if done.is_err() {
-            self.thaw_quietly();
-        }
-        done
-    }
-
-    fn await_frozen(&self, frozen: impl Fn() -> std::io::Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(2);
-        loop {
-            if frozen().doing(|| "freeze the container's cgroup".to_owned())? {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(Error::WrongState("unable to freeze: processes do not stop".to_owned()));
-            }
-            std::thread::sleep(Duration::from_micros(500));
-        }
-    }
-
-    /// Lets every member go on.
-    pub fn thaw(&self) -> Result<()> {
-        if let Some(directory) = self.unified() {
-            return put(&directory.join("cgroup.freeze"), b"0").doing(|| format!("thaw {}", directory.display()));
-        }
-        let Some(directory) = self.of("freezer") else { return Ok(()) };
-        put(&directory.join("freezer.state"), b"THAWED").doing(|| format!("thaw {}", directory.display()))
-    }
-
-    fn thaw_quietly(&self) {
-        if self.is_frozen() {
-            // Only called on the way out of another operation, whose own failure is what counts.
-            let _unfrozen_or_gone = self.thaw();
-        }
-    }
-
-    /// Whether it is frozen or about to be.
-    pub fn is_frozen(&self) -> bool {
-        let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-        match (self.unified(), self.of("freezer")) {
-            (Some(directory), _) => read(&directory.join("cgroup.freeze")).trim() == "1",
-            (None, Some(directory)) => {
-                matches!(read(&directory.join("freezer.state")).trim(), "FROZEN" | "FREEZING")
-            }
-            (None, None) => false,
-        }
     }
 
     /// Removes the directories and all below. What is gone is fine; what is still busy is an error.

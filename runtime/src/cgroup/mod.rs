@@ -2,10 +2,13 @@
 //!
 //! Owns: the directories of one container or pod. Does not own: which file gets which text (`plan::cgroup`).
 
+mod freezer;
 mod layout;
 mod limits;
 mod make;
 pub mod members;
+mod oom;
+pub mod stats;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -101,14 +104,6 @@ impl Cgroups {
             })
         };
         layout.mounts().iter().filter_map(convert).collect()
-    }
-
-    /// How often the kernel's memory killer struck in here.
-    pub fn oom_kills(&self) -> u64 {
-        let file = if self.unified().is_some() { "memory.events" } else { "memory.oom_control" };
-        let Some(directory) = self.of("memory") else { return 0 };
-        let text = std::fs::read_to_string(directory.join(file)).unwrap_or_default();
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok()).unwrap_or(0)
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod args;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod freezer;
@@ -61,7 +62,7 @@ const COMMANDS: &[&Command] = &[
     &spec::COMMAND,
     &features::COMMAND,
     &shim::COMMAND,
-    &unsupported::EVENTS,
+    &events::COMMAND,
     &unsupported::CHECKPOINT,
     &unsupported::RESTORE,
 ];

@@ -1,22 +1,8 @@
 //! Commands of runc that are not here yet: they say so.
 
 use super::Command;
-use super::args::{Order, switch, value};
+use super::args::Order;
 use crate::error::Error;
-
-/// `events`.
-pub const EVENTS: Command = Command {
-    name: "events",
-    arguments: "<container-id>",
-    about: "display container events (not supported yet)",
-    flags: &[
-        value("interval", "set the stats collection interval"),
-        switch("stats", "display the container's stats then exit"),
-    ],
-    order: Order::Mixed,
-    exposed: false,
-    run: |_invocation| Err(Error::Usage("events is not supported yet".to_owned())),
-};
 
 /// `checkpoint`.
 pub const CHECKPOINT: Command = Command {

@@ -99,8 +99,10 @@ impl Bundle {
     }
 
     pub fn cgroup_dirs(&self) -> Vec<PathBuf> {
-        let mounts = std::fs::read_dir("/sys/fs/cgroup").unwrap();
-        mounts.map(|m| m.unwrap().path().join(self.cgroup.trim_start_matches('/'))).filter(|p| p.exists()).collect()
+        // v1 has its hierarchies below, v2 is one by itself.
+        let top = PathBuf::from("/sys/fs/cgroup");
+        let mounts = std::fs::read_dir(&top).unwrap().map(|m| m.unwrap().path()).chain([top]);
+        mounts.map(|m| m.join(self.cgroup.trim_start_matches('/'))).filter(|p| p.exists()).collect()
     }
 }
 

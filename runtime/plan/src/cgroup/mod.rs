@@ -7,6 +7,7 @@ pub mod device_program;
 pub mod devices;
 mod partners;
 mod restore;
+pub mod stats;
 mod v1;
 mod v2;
 
