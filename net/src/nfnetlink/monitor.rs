@@ -61,6 +61,21 @@ impl Monitor {
         }
     }
 
+    /// Forgets what has come but was not read: for a caller that is about to install everything anyway.
+    pub async fn forget(&mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                // An overrun is forgotten too.
+                got = self.socket.recv_from_full() => match got {
+                    Err(e) if !is(&e, Errno::ENOBUFS) => return,
+                    _ => {}
+                },
+                () = std::future::ready(()) => return,
+            }
+        }
+    }
+
     /// Stops listening while we send something large ourselves: the kernel would build a notification for every
     /// element. What others do in between must be looked for afterwards.
     ///
