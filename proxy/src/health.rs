@@ -45,6 +45,11 @@ impl Health {
         self.with(|s| s.leaving = leaving);
     }
 
+    /// Whether load balancers may send here at all.
+    pub fn is_healthy(&self) -> bool {
+        self.state().is_fresh(Instant::now())
+    }
+
     fn with(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }

@@ -9,20 +9,33 @@
 //!                                     └── somebody else changed our table; our Node changed
 //! ```
 //!
-//! A full push deletes and makes the table in one transaction, so packets see the old rules or the new ones. A proxy
-//! that starts pushes in full without reading what is installed: that is faster than comparing, and connections that
-//! exist keep their translation. Everything works in the network namespace in which it is started.
+//! A full push fills a second table in bounded batches, which then takes the first one's place at one stroke: packets
+//! see the old rules or the new ones. A proxy that starts pushes in full without reading what is installed: that is
+//! faster than comparing, and connections that exist keep their translation. Everything works in the network namespace
+//! in which it is started.
+//!
+//! ```text
+//!  run: watches, timers, foreign hands ─► Backend (nft_backend ─► kernel) ─► Report ─► outlets: health checks,
+//!                                                                             loopback ports, events, metrics, log
+//! ```
 
+pub mod backend;
 pub mod config;
 pub mod duration;
-mod engine;
+mod events;
 mod health;
+mod health_checks;
 mod http_server;
+pub mod kernel;
 pub mod kube_config;
 mod limits;
+mod local_ports;
 mod metrics;
+pub mod nft_backend;
 mod node;
 pub mod node_routes;
+mod outlets;
+mod programming;
 mod run;
 mod servers;
 

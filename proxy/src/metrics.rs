@@ -31,7 +31,13 @@ impl Number {
         self.0.store(i64::try_from(to).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
-    fn get(&self) -> i64 {
+    /// This many, if it is more than ever.
+    pub fn raise(&self, to: usize) {
+        self.0.fetch_max(i64::try_from(to).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many.
+    pub fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -5,13 +5,21 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Node;
 use pintle_net::Cidr;
-use pintle_proxy_plan::Config;
+use pintle_proxy_plan::{Config, DetectLocal};
+
+use crate::kube_config::LocalMode;
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// The planner's configuration with what our Node says.
-pub fn configure(config: &Config, node: &Node) -> Config {
-    Config { zone: label(node, ZONE), node_addrs: addrs(node), ..config.clone() }
+pub fn configure(config: &Config, mode: &LocalMode, node: &Node) -> Config {
+    let detect_local = match mode {
+        LocalMode::NodeCidr => DetectLocal::NodeCidr(pod_ranges(node)),
+        LocalMode::ClusterCidr | LocalMode::BridgeInterface(_) | LocalMode::InterfacePrefix(_) => {
+            config.detect_local.clone()
+        }
+    };
+    Config { zone: label(node, ZONE), node_addrs: addrs(node), detect_local, ..config.clone() }
 }
 
 /// Whether load balancers should stop sending to this node.

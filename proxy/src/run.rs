@@ -1,6 +1,6 @@
-//! The proxy's loop: collects changes, lets the engine plan and commit them, watches for foreign hands on our table.
+//! The proxy's loop: collects changes, lets the backend carry them out on a thread of its own, tells what it found, and
+//! watches for foreign hands on our tables.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,36 +10,47 @@ use pintle_client::{Backoff, Cache, Change as Event, Client, Subscription};
 use pintle_net::nfnetlink::monitor::{Monitor, Noticed};
 use pintle_net::nfnetlink::{Nft, NftError};
 use pintle_net::sysctl;
-use pintle_nft::{Family, TableId, diff};
-use pintle_proxy_plan::{Change, Config, Issue, NodePortAddresses, base};
+use pintle_nft::{Family, diff};
+use pintle_proxy_plan::{Change, Config, DetectLocal, Egress, NodePortAddresses};
+use tokio::time::Instant as Deadline;
 use tokio_util::sync::CancellationToken;
 
+use crate::backend::{Backend, Extent, Report};
 use crate::config::{ProxyConfig, ProxyError};
-use crate::engine::{Done, Engine, Extent, Work};
 use crate::health::Health;
-use crate::kube_config::NodePorts;
+use crate::kernel::Netlink;
+use crate::kube_config::{LocalMode, NodePorts};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::nft_backend::NftBackend;
 use crate::node;
+use crate::outlets::Outlets;
+use crate::programming::Programming;
 use crate::servers;
 
-/// Above this many operations we do not listen to the kernel's notifications of our own transaction.
-const QUIET_ABOVE_OPS: usize = 500;
-/// Issues remembered as said; beyond it they may be said again.
-const SAID_MAX: usize = 10_000;
+/// Above this many changes at once we do not listen to the kernel's notifications of our own transactions.
+const QUIET_ABOVE_CHANGES: usize = 50;
+/// Everything is installed anew this often, whatever we believe; kube-proxy does the same.
+const FULL_SYNC_EVERY: Duration = Duration::from_secs(3600);
+/// Somebody who meddles again and again is answered this often.
+const REPAIR_AT_MOST_EVERY: Duration = Duration::from_millis(200);
+/// Services that another proxy serves, or that have no virtual address, need not even be sent to us.
+const NOT_OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
 
 /// Runs the proxy until cancelled. The rules stay when it ends, so that a restart interrupts nothing; see [`cleanup`].
 ///
 /// # Errors
-/// When the kernel or the health port cannot be used at all. What may pass is said and tried again.
+/// When the kernel or an address to serve on cannot be used at all. What may pass is said and tried again.
 pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken) -> Result<(), ProxyError> {
-    sysctl::enable_forwarding().map_err(ProxyError::Forwarding)?;
-    let planner_config = planner_config(&config);
-    let engine = Engine::new(planner_config.clone()).map_err(ProxyError::Nft)?;
-    let monitor = Monitor::open(vec![base::table_id(&planner_config)]).map_err(ProxyError::Nft)?;
+    let base = planner_config(&config);
+    enable_forwarding(&base)?;
     set_limits(&config);
+    let kernel = Netlink::open().map_err(ProxyError::Nft)?;
+    let port = kernel.port();
+    let backend = NftBackend::new(base.clone(), &families(), kernel);
+    let monitor = Monitor::open(NftBackend::<Netlink>::tables(&base)).map_err(ProxyError::Nft)?;
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
-    // Ends the health server too when this function ends for another reason.
+    // Ends the servers too when this function ends for another reason.
     let cancel = cancel.child_token();
     let _guard = cancel.clone().drop_guard();
     servers::start(&config, &health, &metrics, &cancel).await?;
@@ -50,16 +61,22 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
         () = caches.synced() => {}
     }
     let mut proxy = Proxy {
-        base: planner_config,
+        local_mode: config.local_mode.clone(),
+        check_every: config.kube.nftables.sync_period.0.max(Duration::from_secs(1)),
+        outlets: Outlets::new(&config, &client, health.clone(), metrics.clone()),
+        base,
         events: caches.subscribe(),
         caches,
-        engine: Some(engine),
+        backend: Some(Box::new(backend)),
+        port,
         monitor,
         health,
         metrics,
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
         retry: None,
-        said: BTreeSet::new(),
+        full_sync: Deadline::now() + FULL_SYNC_EVERY,
+        pending: Pending { all: true, ..Pending::default() },
+        programming: Programming::default(),
     };
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
@@ -72,15 +89,31 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
 /// # Errors
 /// When the kernel refuses.
 pub fn cleanup(table: &str) -> Result<(), ProxyError> {
-    let tables = [Family::V4, Family::V6].map(|family| TableId { family, name: table.into() });
+    let config = Config { table: table.to_owned(), ..Config::new("", Vec::new(), Vec::new()) };
     let mut nft = Nft::open().map_err(ProxyError::Nft)?;
-    nft.commit(&diff::remove(&tables)).map_err(ProxyError::Nft)
+    nft.commit(&diff::remove(&NftBackend::<Netlink>::tables(&config))).map_err(ProxyError::Nft)
+}
+
+/// The families this kernel speaks.
+fn families() -> Vec<Family> {
+    let mut families = vec![Family::V4];
+    families.extend(std::path::Path::new("/proc/net/if_inet6").exists().then_some(Family::V6));
+    families
+}
+
+/// IPv6 forwarding changes how a machine listens to routers: only where there are pods with such addresses.
+fn enable_forwarding(config: &Config) -> Result<(), ProxyError> {
+    sysctl::enable_forwarding().map_err(ProxyError::Forwarding)?;
+    if config.cluster_ranges.iter().any(|r| r.family() == Family::V6) && families().contains(&Family::V6) {
+        sysctl::set("net.ipv6.conf.all.forwarding", "1").map_err(ProxyError::Forwarding)?;
+    }
+    Ok(())
 }
 
 /// What cannot be set is said once and left: a container may not be allowed to.
 fn set_limits(config: &ProxyConfig) {
     for (switch, error) in limits::set(&limits::switches(&config.kube.conntrack, limits::cores())) {
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let cause = cause(&error);
         tracing::warn!(switch = switch.name, value = switch.value, cause, "cannot set a limit of connection tracking");
     }
     if let Some(score) = config.oom_score_adj
@@ -93,14 +126,28 @@ fn set_limits(config: &ProxyConfig) {
 fn planner_config(config: &ProxyConfig) -> Config {
     Config {
         table: config.table.clone(),
+        detect_local: match &config.local_mode {
+            LocalMode::ClusterCidr => DetectLocal::ClusterCidr,
+            // Our Node says which; until then nobody is known.
+            LocalMode::NodeCidr => DetectLocal::NodeCidr(Vec::new()),
+            LocalMode::BridgeInterface(name) => DetectLocal::BridgeInterface(name.clone()),
+            LocalMode::InterfacePrefix(prefix) => DetectLocal::InterfaceNamePrefix(prefix.clone()),
+        },
         node_port_addresses: match &config.node_ports {
+            NodePorts::All => NodePortAddresses::All,
+            NodePorts::Primary => NodePortAddresses::Primary,
             NodePorts::In(ranges) => NodePortAddresses::In(ranges.clone()),
-            NodePorts::All | NodePorts::Primary => NodePortAddresses::All,
         },
         masquerade: config.masquerade,
-        egress: config.egress,
+        masquerade_mark: config.masquerade_mark,
+        egress: if config.cluster_ranges.is_empty() { Egress::Leave } else { config.egress },
         ..Config::new(&config.node, config.cluster_ranges.clone(), config.service_ranges.clone())
     }
+}
+
+/// Why something failed, without what.
+pub(crate) fn cause(error: &dyn std::error::Error) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
 }
 
 struct Caches {
@@ -119,8 +166,8 @@ impl Caches {
     fn start(client: &Client, node: &str) -> Self {
         let own = format!("metadata.name={node}");
         Self {
-            services: Cache::builder(client).trim(trim_service).start(),
-            slices: Cache::builder(client).trim(trim_slice).start(),
+            services: Cache::builder(client).labels(NOT_OURS).trim(trim_service).start(),
+            slices: Cache::builder(client).labels(NOT_OURS).trim(trim_slice).start(),
             nodes: Cache::builder(client).fields(&own).start(),
         }
     }
@@ -136,24 +183,42 @@ impl Caches {
     }
 }
 
+/// What was noted since the last synchronisation.
+#[derive(Default)]
+struct Pending {
+    services: usize,
+    slices: usize,
+    /// A full load comes.
+    all: bool,
+}
+
 struct Proxy {
+    local_mode: LocalMode,
     base: Config,
     caches: Caches,
     events: Events,
-    /// Away only while a thread commits.
-    engine: Option<Engine>,
+    /// Away only while a thread synchronises.
+    backend: Option<Box<dyn Backend>>,
+    /// The netlink port of our own changes.
+    port: u32,
     monitor: Monitor,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    outlets: Outlets,
     backoff: Backoff,
-    retry: Option<tokio::time::Instant>,
-    said: BTreeSet<Issue>,
+    retry: Option<Deadline>,
+    check_every: Duration,
+    full_sync: Deadline,
+    pending: Pending,
+    programming: Programming,
 }
 
 /// What woke the loop.
 enum Woken {
-    Changes,
-    Retry,
+    Service(Event<Service>),
+    Slice(Event<EndpointSlice>),
+    Node,
+    Timer,
     Kernel(Result<Noticed, NftError>),
 }
 
@@ -162,16 +227,15 @@ impl Proxy {
         self.drain()?;
         self.sync().await?;
         loop {
-            match self.wait().await? {
-                Woken::Changes => {
-                    self.health.queued(Instant::now());
-                    self.metrics.last_queued.now();
-                }
-                Woken::Retry => {}
+            match self.wait().await {
+                Woken::Service(event) => self.note_service(&event)?,
+                Woken::Slice(event) => self.note_slice(&event)?,
+                Woken::Node => {}
+                Woken::Timer => self.check()?,
                 Woken::Kernel(Ok(noticed)) => {
+                    tracing::warn!(?noticed, "somebody else changed our nftables table, installing it again");
                     self.metrics.of(Family::V4).repairs.add(1);
-                    tracing::warn!(?noticed, "somebody else changed our nftables table, pushing it again");
-                    self.engine()?.distrust();
+                    self.distrust()?;
                 }
                 Woken::Kernel(Err(error)) => return Err(ProxyError::Nft(error)),
             }
@@ -180,168 +244,172 @@ impl Proxy {
         }
     }
 
-    fn engine(&mut self) -> Result<&mut Engine, ProxyError> {
-        self.engine.as_mut().ok_or(ProxyError::Lost)
+    fn backend(&mut self) -> Result<&mut dyn Backend, ProxyError> {
+        match &mut self.backend {
+            Some(backend) => Ok(backend.as_mut()),
+            None => Err(ProxyError::Lost),
+        }
     }
 
-    async fn wait(&mut self) -> Result<Woken, ProxyError> {
-        let engine = self.engine.as_mut().ok_or(ProxyError::Lost)?;
-        let (at, port) = (self.retry, engine.port());
-        let retry = async {
-            match at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
+    fn distrust(&mut self) -> Result<(), ProxyError> {
+        self.pending.all = true;
+        self.backend()?.distrust();
+        Ok(())
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let glance = Deadline::now() + self.check_every;
+        let at = self.retry.unwrap_or(glance).min(self.full_sync).min(glance);
+        tokio::select! {
+            event = self.events.services.next() => Woken::Service(event),
+            event = self.events.slices.next() => Woken::Slice(event),
+            _ = self.events.nodes.next() => Woken::Node,
+            noticed = self.monitor.wait(self.port) => Woken::Kernel(noticed),
+            () = tokio::time::sleep_until(at) => Woken::Timer,
+        }
+    }
+
+    /// A timer ran out: what is due?
+    fn check(&mut self) -> Result<(), ProxyError> {
+        let now = Deadline::now();
+        if self.full_sync <= now {
+            self.full_sync = now + FULL_SYNC_EVERY;
+            return self.distrust();
+        }
+        if self.retry.is_some_and(|at| at <= now) {
+            // What was refused is tried again too.
+            return self.distrust();
+        }
+        if !self.backend()?.is_intact() {
+            tracing::warn!("our nftables table is not as it was, installing it again");
+            return self.distrust();
+        }
+        Ok(())
+    }
+
+    fn note_service(&mut self, event: &Event<Service>) -> Result<(), ProxyError> {
+        let change = match event {
+            Event::Applied { new, .. } => Change::Service(new),
+            Event::Deleted { old } => Change::ServiceGone(old),
+            Event::Resync => return Ok(()),
+        };
+        self.pending.services += 1;
+        self.backend()?.note(change);
+        Ok(())
+    }
+
+    fn note_slice(&mut self, event: &Event<EndpointSlice>) -> Result<(), ProxyError> {
+        let change = match event {
+            Event::Applied { new, .. } => {
+                self.programming.changed(new);
+                Change::Slice(new)
             }
+            Event::Deleted { old } => Change::SliceGone(old),
+            Event::Resync => return Ok(()),
         };
-        let woken = tokio::select! {
-            event = self.events.services.next() => { note_service(engine, &event); Woken::Changes }
-            event = self.events.slices.next() => { note_slice(engine, &event); Woken::Changes }
-            _ = self.events.nodes.next() => Woken::Changes,
-            noticed = self.monitor.wait(port) => Woken::Kernel(noticed),
-            () = retry => Woken::Retry,
-        };
-        Ok(woken)
+        self.pending.slices += 1;
+        self.backend()?.note(change);
+        Ok(())
     }
 
     /// Takes note of everything that has come, so that one transaction carries it.
     fn drain(&mut self) -> Result<(), ProxyError> {
-        let engine = self.engine.as_mut().ok_or(ProxyError::Lost)?;
-        while let Some(event) = self.events.services.try_next() {
-            note_service(engine, &event);
-        }
-        while let Some(event) = self.events.slices.try_next() {
-            note_slice(engine, &event);
-        }
+        self.drain_objects()?;
         while self.events.nodes.try_next().is_some() {}
-        self.follow_node()
+        self.follow_node()?;
+        if self.pending.services + self.pending.slices > 0 || self.pending.all {
+            self.health.queued(Instant::now());
+            self.metrics.last_queued.now();
+        }
+        self.metrics.service_changes.add(self.pending.services);
+        self.metrics.endpoint_changes.add(self.pending.slices);
+        self.metrics.service_changes_pending.set(self.pending.services);
+        self.metrics.endpoint_changes_pending.set(self.pending.slices);
+        Ok(())
     }
 
-    /// Begins again when our Node has other addresses or another zone: endpoints were chosen by them.
+    fn drain_objects(&mut self) -> Result<(), ProxyError> {
+        while let Some(event) = self.events.services.try_next() {
+            self.note_service(&event)?;
+        }
+        while let Some(event) = self.events.slices.try_next() {
+            self.note_slice(&event)?;
+        }
+        Ok(())
+    }
+
+    /// Begins again when our Node has other addresses, ranges or another zone: endpoints were chosen by them.
     fn follow_node(&mut self) -> Result<(), ProxyError> {
         let node = self.caches.nodes.get("", &self.base.node);
         self.health.leaving(node.as_deref().is_some_and(node::is_leaving));
-        let config = node.as_deref().map_or_else(|| self.base.clone(), |n| node::configure(&self.base, n));
-        let engine = self.engine.as_mut().ok_or(ProxyError::Lost)?;
-        if *engine.config() != config {
-            engine.reconfigure(config);
+        let config =
+            node.as_deref().map_or_else(|| self.base.clone(), |n| node::configure(&self.base, &self.local_mode, n));
+        if *self.backend()?.config() != config {
+            self.backend()?.reconfigure(config);
+            self.outlets.clear();
+            self.pending.all = true;
             // A new subscription tells everything from the beginning.
             self.events = self.caches.subscribe();
-            while let Some(event) = self.events.services.try_next() {
-                note_service(engine, &event);
-            }
-            while let Some(event) = self.events.slices.try_next() {
-                note_slice(engine, &event);
-            }
+            self.drain_objects()?;
         }
         Ok(())
     }
 
-    /// Plans and commits what was noted. A refusal is said and tried again later, in full.
+    /// Carries out what was noted. A refusal is said and tried again later.
     async fn sync(&mut self) -> Result<(), ProxyError> {
-        let work = self.engine()?.work();
-        self.say(&work.issues);
-        self.retry = None;
-        if work.transaction.is_empty() && work.extent == Extent::Incremental {
-            self.installed();
+        let pending = std::mem::take(&mut self.pending);
+        if pending.services + pending.slices == 0 && !pending.all && self.retry.is_none() {
             return Ok(());
         }
-        let (ops, extent) = (work.transaction.len(), work.extent);
-        match self.commit(work).await? {
-            Ok(done) => {
-                let (services, took_us) = (self.engine()?.service_count(), done.took.as_micros());
-                match &done.flows {
-                    Ok(flows) => tracing::debug!(?extent, ops, services, took_us, flows, "rules installed"),
-                    Err(error) => {
-                        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-                        tracing::warn!(%error, cause, "UDP clients may go on speaking to endpoints that are gone");
-                    }
-                }
-                self.measure(extent, &done);
-                self.backoff.reset();
-                self.installed();
-            }
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                tracing::error!(%error, cause, hint = error.hint(), "cannot install the Services' rules, trying again");
-                self.metrics.of(Family::V4).failures.add(1);
-                self.retry = Some(tokio::time::Instant::now() + self.backoff.delay());
-            }
-        }
-        Ok(())
-    }
-
-    fn installed(&mut self) {
-        self.health.installed();
-        self.metrics.last_synced.now();
-        self.metrics.service_changes_pending.set(0);
-        self.metrics.endpoint_changes_pending.set(0);
-    }
-
-    fn measure(&self, extent: Extent, done: &Done) {
-        let numbers = self.metrics.of(Family::V4);
-        numbers.sync.observe(done.took);
-        match extent {
-            Extent::Full => numbers.sync_full.observe(done.took),
-            Extent::Incremental => numbers.sync_partial.observe(done.took),
-        }
-        numbers.flows_deleted.add(*done.flows.as_ref().unwrap_or(&0));
-    }
-
-    /// Commits on a thread that may block. Around a large transaction nobody listens, so the generation number tells
-    /// whether somebody else was at work meanwhile.
-    async fn commit(&mut self, work: Work) -> Result<Result<Done, NftError>, ProxyError> {
-        let mut engine = self.engine.take().ok_or(ProxyError::Lost)?;
-        let quiet = work.transaction.len() > QUIET_ABOVE_OPS;
+        let quiet = pending.all || self.retry.is_some() || pending.services + pending.slices > QUIET_ABOVE_CHANGES;
         if quiet {
             self.monitor.pause().map_err(ProxyError::Nft)?;
         }
+        if pending.all {
+            self.monitor.forget().await;
+        }
+        let mut backend = self.backend.take().ok_or(ProxyError::Lost)?;
         let task = tokio::task::spawn_blocking(move || {
-            let before = engine.state();
-            let done = engine.commit(&work);
-            (engine, before, done, u32::try_from(work.transaction.batches.len()).unwrap_or(u32::MAX))
+            let report = backend.sync();
+            (backend, report)
         });
-        let (mut engine, before, done, batches) = task.await.map_err(|_panicked| ProxyError::Lost)?;
+        let (backend, mut report) = task.await.map_err(|_panicked| ProxyError::Lost)?;
+        self.backend = Some(backend);
+        self.retry = None;
         if quiet {
             self.monitor.resume().map_err(ProxyError::Nft)?;
-            let alone = match (before, engine.state()) {
-                (Ok((before, _)), Ok((after, there))) => there && after.wrapping_sub(before) <= batches,
-                _ => false,
-            };
-            if done.is_ok() && !alone {
-                engine.distrust();
-                self.retry = Some(tokio::time::Instant::now() + self.backoff.delay());
+            // While nobody listened somebody may have been at work: look, now that we listen again.
+            if report.is_installed() && !self.backend()?.was_alone() {
+                self.distrust()?;
+                self.retry = Some(Deadline::now() + REPAIR_AT_MOST_EVERY);
             }
         }
-        self.engine = Some(engine);
-        Ok(done)
+        self.after(&mut report, &pending).await
     }
 
-    fn say(&mut self, issues: &[Issue]) {
-        if self.said.len() > SAID_MAX {
-            self.said.clear();
+    async fn after(&mut self, report: &mut Report, pending: &Pending) -> Result<(), ProxyError> {
+        if report.is_installed() {
+            self.health.installed();
+            self.metrics.last_synced.now();
+            self.metrics.service_changes_pending.set(0);
+            self.metrics.endpoint_changes_pending.set(0);
+            self.programming.installed(&self.metrics);
         }
-        for issue in issues {
-            if self.said.insert(issue.clone()) {
-                self.metrics.of(Family::V4).invalid.add(1);
-                tracing::warn!("{issue}");
-            }
+        if report.wants_retry() {
+            let at = Deadline::now() + self.backoff.delay();
+            self.retry = Some(self.retry.map_or(at, |earlier| earlier.min(at)));
+        } else {
+            self.backoff.reset();
         }
-    }
-}
-
-fn note_service(engine: &mut Engine, event: &Event<Service>) {
-    match event {
-        Event::Applied { new, .. } => engine.note(Change::Service(new)),
-        Event::Deleted { old } => engine.note(Change::ServiceGone(old)),
-        Event::Resync => {}
-    }
-}
-
-fn note_slice(engine: &mut Engine, event: &Event<EndpointSlice>) {
-    match event {
-        Event::Applied { new, .. } => engine.note(Change::Slice(new)),
-        Event::Deleted { old } => engine.note(Change::SliceGone(old)),
-        Event::Resync => {}
+        self.outlets.measure(report);
+        // Counting looks at every Service: not after each little change of a large cluster.
+        if report.families.iter().any(|f| f.extent == Extent::Full) || pending.services + pending.slices > 0 {
+            let backend = self.backend.as_deref().ok_or(ProxyError::Lost)?;
+            self.outlets.count(backend, report);
+        }
+        let services = &self.caches.services;
+        self.outlets.apply(report, |name| services.get(&name.namespace, &name.name)).await;
+        Ok(())
     }
 }
 
@@ -355,11 +423,12 @@ fn trim_service(service: &mut Service) {
 }
 
 fn trim_slice(slice: &mut EndpointSlice) {
-    slice.metadata.annotations = None;
+    Programming::keep_trigger(&mut slice.metadata);
     slice.metadata.owner_references = None;
     for endpoint in slice.endpoints.iter_mut().flatten() {
         endpoint.target_ref = None;
         endpoint.hostname = None;
+        endpoint.zone = None;
         endpoint.deprecated_topology = None;
     }
 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::{Request, Response};
-use http_body_util::StreamBody;
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -27,6 +27,8 @@ struct Inner {
     /// The revision, and the objects.
     objects: Mutex<(u64, BTreeMap<Key, Value>)>,
     changes: broadcast::Sender<(&'static str, Value)>,
+    /// What was posted, and where.
+    posted: Mutex<Vec<(String, Value)>>,
 }
 
 pub const SERVICES: &str = "/api/v1/services";
@@ -36,7 +38,7 @@ pub const NODES: &str = "/api/v1/nodes";
 impl Api {
     pub fn new() -> Self {
         let (changes, _) = broadcast::channel(10_000);
-        Self(Arc::new(Inner { objects: Mutex::default(), changes }))
+        Self(Arc::new(Inner { objects: Mutex::default(), changes, posted: Mutex::default() }))
     }
 
     pub fn put(&self, collection: &'static str, object: impl serde::Serialize) {
@@ -72,9 +74,9 @@ impl Api {
             let (ours, theirs) = tokio::io::duplex(1 << 20);
             let api = api.clone();
             tokio::spawn(async move {
-                let serve = service_fn(move |request| {
-                    let response = api.watch(&request);
-                    async { Ok::<_, Infallible>(response) }
+                let serve = service_fn(move |request: Request<Incoming>| {
+                    let api = api.clone();
+                    async move { Ok::<_, Infallible>(api.answer(request).await) }
                 });
                 // The client hangs up when the test ends.
                 drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(ours), serve).await);
@@ -83,6 +85,24 @@ impl Api {
             Box::pin(async move { Ok(Wire { io, http2: false }) }) as std::pin::Pin<Box<_>>
         };
         Client::over(Box::new(dial), Identity::None, "test").unwrap()
+    }
+
+    /// What was posted to a collection so far.
+    pub fn posted(&self, collection: &str) -> Vec<Value> {
+        let posted = self.0.posted.lock().unwrap();
+        posted.iter().filter(|(to, _)| to == collection).map(|(_, object)| object.clone()).collect()
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+        if request.method() != Method::POST {
+            return self.watch(&request);
+        }
+        let path = request.uri().path().to_owned();
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        self.0.posted.lock().unwrap().push((path, serde_json::from_slice(&body).unwrap()));
+        let mut response = Response::new(UnsyncBoxBody::new(Full::new(body)));
+        *response.status_mut() = StatusCode::CREATED;
+        response
     }
 
     fn watch(&self, request: &Request<Incoming>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {

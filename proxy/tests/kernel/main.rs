@@ -7,6 +7,7 @@ mod api;
 mod happening;
 #[path = "../../plan/tests/story/objects.rs"]
 mod objects;
+mod outlets;
 mod rules;
 mod running;
 mod world;

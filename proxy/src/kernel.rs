@@ -1,0 +1,100 @@
+//! What the nftables backend asks of a kernel, and the real one. Tests have another, in memory, that refuses what they
+//! want refused.
+
+use pintle_net::nfnetlink::conntrack::Conntrack;
+use pintle_net::nfnetlink::members::Member;
+use pintle_net::nfnetlink::{Grain, Nft, NftError};
+use pintle_nft::{Family, Flow, Op, Proto, TableId};
+
+/// See the module's description.
+pub trait Kernel: Send {
+    /// Applies a batch whole or not at all.
+    fn commit(&mut self, ops: &[Op], grain: Grain) -> Result<(), NftError>;
+
+    /// The ruleset's generation: a number that every transaction of anybody changes by one.
+    fn generation(&mut self) -> Result<u32, NftError>;
+
+    /// How many transactions of ours were applied so far.
+    fn transactions(&self) -> u32;
+
+    /// Whether packets enter this table.
+    fn is_serving(&mut self, table: &TableId) -> Result<bool, NftError>;
+
+    /// Copies the members of sets that packets fill into the sets of the same names in another table.
+    fn carry_over(&mut self, from: &TableId, to: &TableId) -> Result<usize, NftError>;
+
+    /// The UDP flows of a family.
+    fn flows(&mut self, family: Family) -> Result<Vec<Flow>, NftError>;
+
+    /// Lets the next packet of a flow be translated anew.
+    fn forget(&mut self, flow: &Flow) -> Result<(), NftError>;
+}
+
+/// The kernel of the network namespace in which it was opened.
+pub struct Netlink {
+    nft: Nft,
+    conntrack: Conntrack,
+    transactions: u32,
+}
+
+impl Netlink {
+    /// Opens the conversation, in the calling thread's namespace.
+    pub fn open() -> Result<Self, NftError> {
+        Ok(Self { nft: Nft::open()?, conntrack: Conntrack::open()?, transactions: 0 })
+    }
+
+    /// The netlink port of our changes.
+    pub fn port(&self) -> u32 {
+        self.nft.port()
+    }
+}
+
+impl Kernel for Netlink {
+    fn commit(&mut self, ops: &[Op], grain: Grain) -> Result<(), NftError> {
+        self.nft.commit_batch(ops, grain)?;
+        self.transactions = self.transactions.wrapping_add(1);
+        Ok(())
+    }
+
+    fn generation(&mut self) -> Result<u32, NftError> {
+        self.nft.generation()
+    }
+
+    fn transactions(&self) -> u32 {
+        self.transactions
+    }
+
+    fn is_serving(&mut self, table: &TableId) -> Result<bool, NftError> {
+        self.nft.chain_exists(table, pintle_proxy_plan::base::HOOKS[0])
+    }
+
+    fn carry_over(&mut self, from: &TableId, to: &TableId) -> Result<usize, NftError> {
+        let there = self.nft.filled_sets(from)?;
+        if there.is_empty() {
+            return Ok(0);
+        }
+        let wanted: std::collections::HashSet<String> = self.nft.filled_sets(to)?.into_iter().collect();
+        let mut sets: Vec<(&str, Vec<Member>)> = Vec::new();
+        for set in there.iter().filter(|name| wanted.contains(*name)) {
+            let members = self.nft.members(from, set)?;
+            if !members.is_empty() {
+                sets.push((set, members));
+            }
+        }
+        let lists: Vec<(&str, &[Member])> = sets.iter().map(|(set, members)| (*set, members.as_slice())).collect();
+        // One transaction must not hold the kernel up for long.
+        for some in lists.chunks(200) {
+            self.nft.remember(to, some)?;
+            self.transactions = self.transactions.wrapping_add(1);
+        }
+        Ok(lists.iter().map(|(_, members)| members.len()).sum())
+    }
+
+    fn flows(&mut self, family: Family) -> Result<Vec<Flow>, NftError> {
+        self.conntrack.flows(family, Proto::Udp)
+    }
+
+    fn forget(&mut self, flow: &Flow) -> Result<(), NftError> {
+        self.conntrack.delete(flow)
+    }
+}
