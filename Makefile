@@ -17,7 +17,8 @@ UNITS     := pintle.service pintle-server.service pintle-agent.service
 NEEDS := gcc:gcc make:make python3:python3 pip3:python3-pip ip:iproute2 nft:nftables busybox:busybox-static \
          unshare:util-linux curl:curl ps:procps
 
-.PHONY: help all deps tools build up down install uninstall test check bench-cluster clean
+.PHONY: help all deps tools build up down install uninstall test check conformance-runtime bench-cluster bench-runtime \
+        clean
 .DEFAULT_GOAL := build
 
 help:
@@ -26,6 +27,8 @@ help:
 	@echo 'make down       stops it; leaves nothing but $(STATE_DIR)'
 	@echo 'make install    into PREFIX=$(PREFIX): binaries, systemd units, completions, manual pages'
 	@echo 'make test       everything CI runs'
+	@echo 'make conformance-runtime   the same cases against runc, crun and pintle-runc; writes docs/conformance.md'
+	@echo 'make bench-runtime         what containers cost with each of them; `make bench-cluster` for the cluster'
 	@echo 'make check      what this machine lacks, and what that costs'
 	@echo 'make clean      removes what was built'
 
@@ -93,6 +96,16 @@ bench-cluster: build
 	cargo build --locked --package pintle-bench
 	unshare --net --mount --propagation private \
 	  sh -c 'ip link set lo up && exec $(TARGET_DIR)/debug/pintle-bench cluster'
+
+# Namespaces of its own, and no empty cgroup2 beside the v1 controllers: crun refuses that mixture.
+APART = unshare --net --mount --propagation private sh -c 'ip link set lo up; \
+  ! test -d /sys/fs/cgroup/memory || umount /sys/fs/cgroup/unified 2>/dev/null; exec "$$@"' sh
+
+# The same cases against Debian's runc and crun and against pintle-runc; writes docs/conformance.md. About two minutes.
+conformance-runtime: deps build
+	cargo xtask peers
+	cargo build --locked --package pintle-conformance
+	$(APART) $(TARGET_DIR)/debug/pintle-conformance --peers .cache/peers --report docs/conformance.md
 
 clean:
 	cargo clean

@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("memory", &["control/store"]),
     ("hands", &["net", "client", "rootfs", "runtime"]),
     ("bodies", &["control", "kubelet", "proxy"]),
-    ("wiring", &["pintle", "testkit", "proxy/cases", "tests", "bench", "xtask"]),
+    ("wiring", &["pintle", "testkit", "proxy/cases", "tests", "conformance", "bench", "xtask"]),
 ];
 
 /// What no plan may depend on: each is a way to a clock, a file, a socket, the environment, randomness or a runtime.

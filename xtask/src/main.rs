@@ -1,7 +1,8 @@
-//! The build's own commands: `cargo xtask tools | test`. `make` wraps them.
+//! The build's own commands: `cargo xtask tools | peers | test`. `make` wraps them.
 //!
 //! Does not own: how the product is built (Makefile), what it does.
 
+mod peers;
 mod test;
 mod tools;
 
@@ -21,6 +22,8 @@ struct Arguments {
 enum Task {
     /// Install the real clients that tests and `make up` use, under .cache/kubectl
     Tools,
+    /// Download Debian's runc, crun, Podman and containerd into .cache/peers, to compare with
+    Peers,
     /// Everything CI runs: formatting, lints, all tests, the end-to-end run
     Test {
         /// Only these steps
@@ -32,6 +35,7 @@ enum Task {
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Tools => tools::install(&repository()),
+        Task::Peers => peers::install(&repository()),
         Task::Test { only } => test::run(&repository(), &only),
     }
 }

@@ -74,8 +74,10 @@ pub fn validate(spec: &Spec) -> Result<(), ConfigError> {
         Some(root) if root.path().as_os_str().is_empty() => problems.add("root.path", "is empty"),
         Some(_) => {}
     }
-    if let Some(process) = spec.process() {
-        check_process(process, &mut problems);
+    match spec.process() {
+        // The specification asks for it at start; we look the program up at create already, as callers expect.
+        None => problems.add("process", "is required"),
+        Some(process) => check_process(process, &mut problems),
     }
     checks::mounts(spec, &mut problems);
     check_namespaces(spec, &mut problems);

@@ -56,7 +56,10 @@ pub fn check_console(terminal: bool, detach: bool, own: &Parsed) -> Result<Optio
 
 /// Hands descriptors to the sockets that were named for them.
 pub fn hand_over(launched: &mut Launched, console: Option<&Path>, own: &Parsed) -> Result<()> {
-    if let (Some(path), Some(master)) = (console, launched.console.take()) {
+    // Without a socket the master stays with us: `run` in the foreground passes its bytes on.
+    if let Some(path) = console
+        && let Some(master) = launched.console.take()
+    {
         send(path, &master)?;
     }
     if let Some(path) = own.get("pidfd-socket") {

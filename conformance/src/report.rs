@@ -1,0 +1,144 @@
+//! docs/conformance.md, from the rows.
+
+use std::fmt::Write as _;
+
+use crate::Row;
+use crate::case::Level;
+use crate::runner::{Outcome, Runtime};
+
+/// A section's title and rows.
+pub type Section<'a> = (&'a str, Vec<Row>);
+
+/// The whole document.
+pub fn document(
+    host: &str,
+    runtimes: &[Runtime],
+    versions: &[String],
+    sections: &[Section<'_>],
+    callers: &str,
+) -> String {
+    let mut text = String::from(
+        "# Conformance, side by side\n\n\
+         Written by `make conformance-runtime`; do not edit. The same cases (`conformance/cases/*.yaml`: one sentence of the \
+         OCI runtime specification, or one behaviour that callers of runc rely on, each) run against Debian's runc and crun \
+         and against pintle-runc. A case looks at effects: from inside the container, or through the kernel.\n\n",
+    );
+    let _infallible = writeln!(text, "Host: {host}.\n\n| runtime | version |\n|---|---|");
+    for (runtime, version) in runtimes.iter().zip(versions) {
+        let _infallible = writeln!(text, "| {} | {version} |", runtime.name);
+    }
+    counts(&mut text, runtimes, sections);
+    differences(&mut text, runtimes, sections);
+    text.push_str(callers);
+    everything(&mut text, runtimes, sections);
+    text
+}
+
+fn header(text: &mut String, first: &str, runtimes: &[Runtime], last: &str) {
+    let names: Vec<&str> = runtimes.iter().map(|runtime| runtime.name.as_str()).collect();
+    let rule = "---|".repeat(names.len());
+    let _infallible = writeln!(text, "| {first} | {} |{last}\n|---|{rule}{}", names.join(" | "), rule_of(first, last));
+}
+
+/// One more column per `|` in the first and last header cells.
+fn rule_of(first: &str, last: &str) -> String {
+    "---|".repeat(first.matches('|').count() + last.matches('|').count())
+}
+
+fn counts(text: &mut String, runtimes: &[Runtime], sections: &[Section<'_>]) {
+    text.push_str("\n## How many hold\n\n");
+    header(text, "section | cases", runtimes, "");
+    let line = |text: &mut String, name: &str, rows: &[&Row]| {
+        let hold = |at: usize| rows.iter().filter(|row| row.outcomes.get(at) == Some(&Outcome::Holds)).count();
+        let cells: Vec<String> = (0..runtimes.len()).map(|at| hold(at).to_string()).collect();
+        let _infallible = writeln!(text, "| {name} | {} | {} |", rows.len(), cells.join(" | "));
+    };
+    let here = |rows: &'_ [Row]| -> Vec<usize> {
+        (0..rows.len()).filter(|at| rows[*at].outcomes.iter().any(|one| *one != Outcome::NotHere)).collect()
+    };
+    let mut all: Vec<&Row> = Vec::new();
+    for (name, rows) in sections {
+        let these: Vec<&Row> = here(rows).into_iter().map(|at| &rows[at]).collect();
+        line(text, name, &these);
+        all.extend(these);
+    }
+    line(text, "all", &all);
+}
+
+fn differences(text: &mut String, runtimes: &[Runtime], sections: &[Section<'_>]) {
+    text.push_str("\n## Differences\n\nCases that do not hold for every runtime, and what was seen instead.\n\n");
+    header(text, "case | sentence", runtimes, " note |");
+    for row in sections.iter().flat_map(|(_, rows)| rows) {
+        if !row.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Differs(_))) {
+            continue;
+        }
+        let cells: Vec<String> = row.outcomes.iter().map(seen).collect();
+        let notes: Vec<String> = row.case.notes.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        let _infallible = writeln!(
+            text,
+            "| {} | {} ({}) | {} | {} |",
+            row.case.name,
+            cell(&row.case.says),
+            cell(&row.case.spec),
+            cells.join(" | "),
+            cell(&notes.join("; "))
+        );
+    }
+}
+
+fn everything(text: &mut String, runtimes: &[Runtime], sections: &[Section<'_>]) {
+    text.push_str("\n## Every case\n");
+    for (name, rows) in sections {
+        let _infallible = writeln!(text, "\n### {name}\n");
+        header(text, "sentence | from", runtimes, "");
+        for row in rows {
+            let cells: Vec<&str> = row.outcomes.iter().map(mark).collect();
+            let level = match row.case.level {
+                Level::Must => "MUST",
+                Level::Should => "SHOULD",
+                Level::Caller => "callers",
+            };
+            let _infallible = writeln!(
+                text,
+                "| {} | {}, {level} | {} |",
+                cell(&row.case.says),
+                cell(&row.case.spec),
+                cells.join(" | ")
+            );
+        }
+    }
+}
+
+fn mark(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Holds => "yes",
+        Outcome::Differs(_) => "**no**",
+        Outcome::NotHere => "–",
+    }
+}
+
+fn seen(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Differs(what) => cell(&tidy(what)),
+        other => mark(other).to_owned(),
+    }
+}
+
+/// Times and temporary directories would make every run of the report differ.
+fn tidy(what: &str) -> String {
+    let words = what.split(' ').map(|word| {
+        if word.contains("time=\"") || word.contains("-pintle-conformance") {
+            return "…".to_owned();
+        }
+        match word.find("/.tmp") {
+            Some(at) => format!("{}…", &word[..at]),
+            None => word.to_owned(),
+        }
+    });
+    let joined = words.collect::<Vec<_>>().join(" ");
+    joined.chars().take(240).collect()
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
