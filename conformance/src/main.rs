@@ -33,7 +33,7 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let runtimes = runtimes(&arguments)?;
     let work = tempfile::tempdir()?;
-    let site = Site::new(work.path());
+    let site = Site::new(work.path())?;
     let (mut sections, mut surprises) = (Vec::new(), Vec::new());
     let ours = runtimes.len() - 1;
     for (name, mut cases) in case::all()? {

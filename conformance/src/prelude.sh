@@ -5,8 +5,8 @@ rt() { "$RT" --root "$ROOT" "$@"; }
 mk() { rt create -b "$B" --pid-file "$B/pid" "$@" c >out 2>&1 </dev/null || { rc=$?; cat out >&2; return $rc; }; }
 up() { mk "$@" && rt start c; }
 status() { rt state "${1:-c}" 2>/dev/null | sed -n 's/.*"status": *"\([a-z]*\)".*/\1/p'; }
-# Waits until a command succeeds; gives up after ten seconds.
-await() { _n=0; until "$@" >/dev/null 2>&1; do _n=$((_n+1)); [ $_n -lt 2000 ] || return 98; sleep 0.005; done; }
+# Waits until a command succeeds; gives up after half a minute.
+await() { _n=0; until "$@" >/dev/null 2>&1; do _n=$((_n+1)); [ $_n -lt 6000 ] || return 98; sleep 0.005; done; }
 is() { [ "$(status)" = "$1" ]; }
 gone() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.*Z' "/proc/$1/status"; }
 # The directory of the container's cgroup: dir CONTROLLER [CGROUP]

@@ -130,9 +130,10 @@ fn tidy(what: &str) -> String {
         if word.contains("time=\"") || word.contains("-pintle-conformance") {
             return "…".to_owned();
         }
-        match word.find("/.tmp") {
-            Some(at) => format!("{}…", &word[..at]),
-            None => word.to_owned(),
+        match (word.find("/.tmp"), word.find("/.cache/peers")) {
+            (Some(at), _) => format!("{}…", &word[..at]),
+            (None, Some(at)) => format!("…{}", &word[at..]),
+            (None, None) => word.to_owned(),
         }
     });
     let joined = words.collect::<Vec<_>>().join(" ");

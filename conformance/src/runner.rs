@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::case::{Case, Only};
 
@@ -42,7 +42,7 @@ pub struct Site {
 }
 
 /// Far more than any case takes, on a loaded machine too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const APPLETS: &[&str] = &[
     "sh", "ls", "cat", "sleep", "echo", "mount", "umount", "id", "ps", "hostname", "touch", "true", "false", "tail",
@@ -52,14 +52,29 @@ const APPLETS: &[&str] = &[
     "setsid", "nc",
 ];
 
+/// What the cases' scripts call on the host, where it must be, and Debian's package of it. `make` installs them all.
+const TOOLS: &[(&str, &str)] = &[
+    ("/bin/busybox", "busybox-static"),
+    ("/usr/bin/python3", "python3"),
+    ("/usr/bin/script", "bsdutils"),
+    ("/usr/bin/unshare", "util-linux"),
+    ("/bin/ps", "procps"),
+];
+
 impl Site {
     /// A place to work in.
-    pub fn new(work: &Path) -> Site {
-        Site {
+    ///
+    /// # Errors
+    /// When the host lacks a tool that cases call: without it, they would show nothing.
+    pub fn new(work: &Path) -> Result<Site> {
+        let missing: Vec<&str> =
+            TOOLS.iter().filter(|(path, _)| !Path::new(path).exists()).map(|(_, package)| *package).collect();
+        ensure!(missing.is_empty(), "this host lacks tools of the cases: run `apt-get install {}`", missing.join(" "));
+        Ok(Site {
             work: work.to_owned(),
             cgroup: format!("/pintle-conformance-{}", std::process::id()),
             v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
-        }
+        })
     }
 
     /// Whether this host has cgroup v2 alone.

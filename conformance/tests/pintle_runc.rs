@@ -11,7 +11,7 @@ fn pintle_runc_holds_to_every_sentence() {
     let program = pintle_testkit::target_binary("pintle-runc");
     let _mounts = pintle_testkit::MountNs::private();
     let work = tempfile::tempdir().expect("a temporary directory");
-    let site = Site::new(work.path());
+    let site = Site::new(work.path()).expect("the tools of the cases");
     let runtime = Runtime { name: "pintle".to_owned(), program, libraries: None };
     let cases: Vec<_> = case::all().expect("the cases parse").into_iter().flat_map(|(_, cases)| cases).collect();
     let rows = run(&site, &cases, &[runtime], 4);
