@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -59,9 +59,10 @@ pub(crate) struct Pair {
 /// The client with the node's own identity: from the kubeconfig, or asked for with the bootstrap one.
 pub(crate) async fn client(config: &KubeletConfig) -> Result<Client, KubeletError> {
     if config.kubeconfig.exists() {
-        let client = Client::from_kubeconfig(&config.kubeconfig)?;
-        if own_pair(&config.kubeconfig).is_none_or(|pair| renew_at(&pair.cert_pem).is_none_or(|at| at > expired())) {
-            return Ok(client);
+        // One that has ended is as good as none; whatever else the file holds is for the API server to judge.
+        let ended = |pair: Pair| life(&pair.cert_pem).is_some_and(|(_, to)| to <= Timestamp::now());
+        if !own_pair(&config.kubeconfig).is_some_and(ended) {
+            return Ok(Client::from_kubeconfig(&config.kubeconfig)?);
         }
     }
     let bootstrap = config.bootstrap_kubeconfig.as_ref().filter(|p| p.exists());
@@ -117,7 +118,8 @@ pub(crate) fn stored_serving(config: &KubeletConfig) -> Option<Pair> {
     let dir = config.dirs.pki();
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
     let pair = Pair { cert_pem: read("kubelet.crt")?, key_pem: read("kubelet.key")? };
-    let current = renew_at(&pair.cert_pem)? > Timestamp::now() && names_address(&pair.cert_pem, config.node_ip);
+    // It serves until it has ended: the keeper asks for the next one as soon as it is due.
+    let current = life(&pair.cert_pem)?.1 > Timestamp::now() && names_address(&pair.cert_pem, config.node_ip);
     current.then_some(pair)
 }
 
@@ -133,21 +135,22 @@ pub(crate) async fn serving(config: &KubeletConfig, client: &Client) -> Result<P
 
 /// The moment at two thirds of a certificate's life.
 pub(crate) fn renew_at(cert_pem: &str) -> Option<Timestamp> {
+    let (from, to) = life(cert_pem)?;
+    Some(from + to.duration_since(from) / 3 * 2)
+}
+
+/// From when to when a certificate is good.
+fn life(cert_pem: &str) -> Option<(Timestamp, Timestamp)> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()).ok()?;
     let cert = pem.parse_x509().ok()?;
-    let (from, to) = (cert.validity().not_before.timestamp(), cert.validity().not_after.timestamp());
-    Timestamp::from_second(from + (to - from) * 2 / 3).ok()
+    let at = |seconds| Timestamp::from_second(seconds).ok();
+    Some((at(cert.validity().not_before.timestamp())?, at(cert.validity().not_after.timestamp())?))
 }
 
 /// Waits for a moment that may be months away.
 pub(crate) async fn sleep_until(at: Timestamp) {
     let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
     tokio::time::sleep(wait).await;
-}
-
-/// Certificates of which two thirds passed are renewed while they work; long after that they do not work at all.
-fn expired() -> Timestamp {
-    Timestamp::now() - SignedDuration::from_hours(24 * 100)
 }
 
 fn names_address(cert_pem: &str, address: std::net::IpAddr) -> bool {

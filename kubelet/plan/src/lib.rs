@@ -22,6 +22,7 @@ pub mod resources;
 pub mod seccomp;
 pub mod security;
 pub mod status;
+pub mod tokens;
 pub mod users;
 pub mod volumes;
 

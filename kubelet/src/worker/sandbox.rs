@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use pintle_kubelet_plan::containers::{host_network, spec, uid};
@@ -153,7 +154,7 @@ pub(super) async fn mount_volumes(
     let mut tokens = tokens.lock().await;
     for volume in plan(&pod)? {
         if let VolumeKind::Projection(projection) = &volume.kind {
-            held.extend(tokens.collect(&ctx.client, &pod, projection).await?);
+            held.extend(tokens.collect(&ctx.client, &pod, projection, Timestamp::now()).await?);
         }
     }
     drop(tokens);

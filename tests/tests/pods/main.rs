@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod attach;
+mod credentials;
 #[path = "../kubectl/driver.rs"]
 #[expect(dead_code, reason = "shared with the test of kubectl's verbs, which uses more of it")]
 mod driver;

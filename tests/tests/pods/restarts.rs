@@ -9,18 +9,18 @@ use serde_json::json;
 use super::driver::Kubectl;
 use super::{apply, container, pod, shared, told};
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
-fn kill(pid: i32, signal: nix::sys::signal::Signal) {
+pub fn kill(pid: i32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }
 
-fn pid_of(cluster: &Cluster, role: &str) -> i32 {
+pub fn pid_of(cluster: &Cluster, role: &str) -> i32 {
     cluster.processes().into_iter().find(|(r, _)| r == role).map(|(_, pid)| pid).unwrap()
 }
 
 /// Kills the agent and waits for the next one; `down` runs while there is none.
-fn restart_agent(cluster: &Cluster, down: impl FnOnce()) {
+pub fn restart_agent(cluster: &Cluster, down: impl FnOnce()) {
     let old = pid_of(cluster, "agent");
     let monitor = pid_of(cluster, "monitor");
     kill(monitor, nix::sys::signal::Signal::SIGSTOP);
