@@ -12,9 +12,9 @@ use super::driver::Kubectl;
 use super::restarts::{LIMIT, kill, pid_of, restart_agent};
 use super::{apply, container, pod};
 
-/// The certificates a kubelet finds: due in 5 s, over in 20.
-const PAST: Duration = Duration::from_secs(25);
-const LEFT: Duration = Duration::from_secs(20);
+/// The certificates a kubelet finds: due in 2 s, over in 11.
+const PAST: Duration = Duration::from_secs(16);
+const LEFT: Duration = Duration::from_secs(11);
 
 /// Makes certificates as the cluster does, only shorter.
 struct Authority {
