@@ -107,6 +107,13 @@ conformance-runtime: deps build
 	cargo build --locked --package pintle-conformance
 	$(APART) $(TARGET_DIR)/debug/pintle-conformance --peers .cache/peers --report docs/conformance.md
 
+# What containers cost with each of them, beside the floor; prints the tables of docs/benchmarks.md. Needs a quiet machine.
+# About seven minutes.
+bench-runtime: deps build
+	cargo xtask peers
+	cargo build --locked --package pintle-bench
+	$(APART) $(TARGET_DIR)/debug/pintle-bench runtime --peers .cache/peers
+
 clean:
 	cargo clean
 	rm -rf bin

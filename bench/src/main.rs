@@ -1,6 +1,7 @@
 //! Benchmarks that carry their own peers. Each prints Markdown rows for docs/benchmarks.md.
 
 mod cluster;
+mod runtime;
 mod store;
 mod unpack;
 
@@ -11,6 +12,8 @@ use clap::Parser;
 enum Command {
     /// A whole cluster: start, pods, memory, idle CPU
     Cluster(cluster::Arguments),
+    /// Containers: times, memory and system calls with runc, crun and pintle-runc, and the floor
+    Runtime(runtime::Arguments),
     /// Embedded databases as the control plane's memory: durable puts, lists, opening
     Store(store::Arguments),
     /// Unpacking a layer, against tar
@@ -20,6 +23,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Runtime(arguments) => runtime::run(&arguments),
         Command::Store(arguments) => store::run(&arguments),
         Command::Unpack(arguments) => unpack::run(&arguments),
     }

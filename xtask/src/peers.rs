@@ -10,13 +10,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const PACKAGES: &[&str] = &["runc", "crun", "podman", "containerd", "conmon", "iptables"];
+const PACKAGES: &[&str] =
+    &["runc", "crun", "podman", "containerd", "conmon", "iptables", "golang-github-containers-common", "strace"];
 
 /// Downloads and unpacks, unless that has been done.
 pub fn install(repository: &Path) -> Result<()> {
     let target = repository.join(".cache/peers");
     let done = target.join(".complete");
-    if done.is_file() {
+    if fs::read_to_string(&done).is_ok_and(|packages| packages == PACKAGES.join(" ")) {
         return Ok(());
     }
     let archives = repository.join(".cache/peers-archives");
@@ -34,6 +35,6 @@ pub fn install(repository: &Path) -> Result<()> {
             run(Command::new("dpkg").arg("-x").arg(&path).arg(&target))?;
         }
     }
-    fs::write(&done, "").with_context(|| format!("write {}", done.display()))?;
+    fs::write(&done, PACKAGES.join(" ")).with_context(|| format!("write {}", done.display()))?;
     fs::remove_dir_all(&archives).context("remove the downloaded packages")
 }
