@@ -51,9 +51,6 @@ ip link set lo up
 if [ -n "$GUEST_CIDR" ]; then ip addr add "$GUEST_CIDR" dev eth0; ip link set eth0 up; fi
 date -s "@$(cat /ctl/now)" >/dev/null
 
-# The guest's own processes leave the cgroup root, so that it may have controllers enabled below it.
-mkdir -p $R/sys/fs/cgroup/guest
-echo $$ > $R/sys/fs/cgroup/guest/cgroup.procs
 mkdir -p $R/run/vm $R/run/vm-bin
 mount --bind /ctl $R/run/vm
 cp /bin/busybox $R/run/vm-bin/busybox
@@ -68,4 +65,31 @@ $B sync
 $B reboot -f
 I
 chmod +x $R/run/vm-bin/init
+if [ -n "$GUEST_SYSTEMD" ]; then
+  # Nothing of the host's own configuration: neither its units nor its file systems.
+  umount $R/sys/fs/cgroup
+  rm -rf $R/etc/systemd/system $R/.dockerenv
+  mkdir -p $R/etc/systemd/system $R/run/systemd/system
+  : > $R/etc/fstab
+  # What empties /tmp, where shared directories may be; and what a machine without consoles, devices that come and go,
+  # and a clock of its own does not need.
+  for unit in systemd-tmpfiles-setup.service systemd-tmpfiles-clean.timer systemd-tmpfiles-clean.service \
+    systemd-tmpfiles-setup-dev.service cryptsetup.target veritysetup.target integritysetup.target \
+    modprobe@dm_mod.service modprobe@loop.service systemd-journald-audit.socket systemd-udevd.service systemd-udev-trigger.service \
+    systemd-udevd-control.socket systemd-udevd-kernel.socket \
+    systemd-timesyncd.service systemd-binfmt.service systemd-hwdb-update.service systemd-update-utmp.service \
+    systemd-random-seed.service systemd-remount-fs.service systemd-pstore.service systemd-modules-load.service \
+    systemd-journal-flush.service kmod-static-nodes.service systemd-sysusers.service systemd-machine-id-commit.service \
+    systemd-boot-system-token.service systemd-ask-password-wall.path systemd-ask-password-console.path \
+    dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount \
+    sys-fs-fuse-connections.mount proc-sys-fs-binfmt_misc.automount swap.target; do
+    ln -s /dev/null $R/etc/systemd/system/$unit
+  done
+  printf '[Unit]\nWants=vm-command.service\n' > $R/run/systemd/system/vm.target
+  printf '[Service]\nExecStart=/run/vm-bin/init\nKillMode=process\n' > $R/run/systemd/system/vm-command.service
+  exec switch_root $R /lib/systemd/systemd --unit=vm.target
+fi
+# The guest's own processes leave the cgroup root, so that it may have controllers enabled below it.
+mkdir -p $R/sys/fs/cgroup/guest
+echo $$ > $R/sys/fs/cgroup/guest/cgroup.procs
 exec switch_root $R /run/vm-bin/init

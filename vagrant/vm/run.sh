@@ -9,25 +9,27 @@
 #     -t SEC   time-out (300)                          -C CPU model (Nehalem)   -K  use KVM
 #     -n CIDR  address on eth0                         -N PORT  L2 segment shared by all VMs of that port, over loopback
 #     -H NAME  host name                               -v  kernel log on stderr
+#     -S       systemd is the first process, without the host's own units; the command is a unit of its own
 #   Exit codes of its own: 2 bad usage, 124 time-out, 125 the VM died before the command ended.
 #   GUEST_ENV="A=1 B=2" passes variables.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$(cd "$here/../.." && pwd)/.cache/vm
 kernel=$cache/kernel shares=() disk= image= memory=1024 cpus=2 timeout=300 accel=tcg,thread=multi cpu=Nehalem
-cidr= segment= name=vm verbose=
-while getopts k:s:d:D:m:c:t:C:Kn:N:H:v option; do
+cidr= segment= name=vm verbose= systemd=
+while getopts k:s:d:D:m:c:t:C:Kn:N:H:vS option; do
   case $option in
     k) kernel=$OPTARG ;; s) shares+=("$(realpath "$OPTARG")") ;; d) disk=$OPTARG ;;
     D) image=$OPTARG ;; m) memory=$OPTARG ;;
     c) cpus=$OPTARG ;; t) timeout=$OPTARG ;; C) cpu=$OPTARG ;; K) accel=kvm cpu=host ;; n) cidr=$OPTARG ;;
-    N) segment=$OPTARG ;; H) name=$OPTARG ;; v) verbose=1 ;; *) exit 2 ;;
+    N) segment=$OPTARG ;; H) name=$OPTARG ;; v) verbose=1 ;; S) systemd=1 ;; *) exit 2 ;;
   esac
 done
 shift $((OPTIND - 1))
 [ $# -gt 0 ] || { echo "run.sh: no command" >&2; exit 2; }
 
 "$here/fetch-kernel.sh" "$kernel"
+[ -z "$systemd" ] || [ -x /lib/systemd/systemd ] || apt-get install -yq --no-install-recommends systemd >&2
 vmlinuz=$(ls "$kernel"/boot/vmlinuz-* | tail -1)
 version=${vmlinuz##*/vmlinuz-}
 modules=$kernel/lib/modules/$version
@@ -67,7 +69,7 @@ trap 'rm -rf "$ctl"' EXIT
 { printf 'cd %q || exit 126\nexec ' "$PWD"; printf '%q ' "$@"; echo; } > "$ctl/cmd"
 printf '%s\n' "${shares[@]:-$ctl}" > "$ctl/shares"
 date +%s > "$ctl/now"
-printf 'GUEST_NAME=%q\nGUEST_CIDR=%q\nGUEST_PATH=%q\nGUEST_ENV=%q\n' "$name" "$cidr" "$PATH" "${GUEST_ENV:-}" > "$ctl/env"
+printf 'GUEST_NAME=%q\nGUEST_CIDR=%q\nGUEST_PATH=%q\nGUEST_ENV=%q\nGUEST_SYSTEMD=%q\n' "$name" "$cidr" "$PATH" "${GUEST_ENV:-}" "$systemd" > "$ctl/env"
 
 args=(-M q35 -accel "$accel" -cpu "$cpu" -smp "$cpus" -m "$memory" -nodefaults -nographic -no-reboot -no-user-config
   -kernel "$vmlinuz" -initrd "$initrd"
