@@ -123,6 +123,7 @@ pub fn create(env: &Env, request: CreateRequest) -> Result<Created> {
         rootfs,
         cgroup_paths: cgroups.paths.clone(),
         namespace_paths: BTreeMap::new(),
+        no_new_keyring: request.no_new_keyring,
         external_descriptors: descriptors(),
         config: Box::new(spec),
     };
@@ -155,7 +156,7 @@ fn create_in(
     if let Some(resources) = resources {
         cgroups.apply(resources)?;
     }
-    dir.make_fifo(container_root(&spec))?;
+    dir.make_fifo()?;
     let host = observe(env, &request, dir, &stored, cgroups);
     let plan = pintle_runtime_plan::plan_init(&spec, &host);
     let mut slots = Slots::new(plan.slots);
@@ -179,22 +180,15 @@ fn out_of_memory(cgroups: &Cgroups) -> Option<Error> {
     (cgroups.oom_kills() > 0).then(|| Error::CannotRun(words.to_owned()))
 }
 
-/// The host ids of the container's root.
-fn container_root(spec: &Spec) -> (u32, u32) {
-    let Some(linux) = spec.linux() else { return (0, 0) };
-    let root = |maps: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| {
-        maps.iter().flatten().find(|map| map.container_id() == 0).map_or(0, |map| map.host_id())
-    };
-    (root(linux.uid_mappings()), root(linux.gid_mappings()))
-}
-
 fn has(spec: &Spec, kind: Ns) -> bool {
     spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()).any(|ns| ns.typ() == kind)
 }
 
-/// Whether init's death ends every process of the container.
+/// Whether init's death ends every process of the container: not if it joined others in their pid namespace.
 pub fn has_own_pid_namespace(spec: &Spec) -> bool {
-    has(spec, Ns::Pid)
+    let joined = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    let all = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    all.filter(|ns| ns.typ() == Ns::Pid).any(|ns| !joined(ns.path()))
 }
 
 fn observe(env: &Env, request: &CreateRequest, dir: &Dir, stored: &Stored, cgroups: &Cgroups) -> Host {
@@ -303,36 +297,36 @@ pub fn start(env: &Env, id: &str) -> Result<()> {
     }
     let init = pidfd::open(Pid::from_raw(stored.init_process_pid)).doing(|| "open init".to_owned())?;
     knock(&dir, &init)?;
-    std::fs::remove_file(dir.fifo()).doing(|| format!("remove {}", dir.fifo().display()))?;
     let state = hook_state(&stored, Some(stored.init_process_pid), "running");
     run_hooks(env, &hooks_of(&stored.config, "poststart"), &state, &stored.bundle)
 }
 
-/// Opens the fifo for reading, which lets init's open for writing return, and takes its byte.
+/// Lets init go on, which waits to read from the fifo; the fifo goes, and with it the status `created`.
 fn knock(dir: &Dir, init: &OwnedFd) -> Result<()> {
     let fifo = dir.fifo();
     let what = || format!("start through {}", fifo.display());
     let path = std::ffi::CString::new(fifo.as_os_str().as_encoded_bytes()).unwrap_or_default();
-    let reader = pintle_sys::open::at(nix::fcntl::AT_FDCWD, &path, libc::O_RDONLY | libc::O_NONBLOCK, 0).doing(what)?;
-    loop {
-        let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN), PollFd::new(init.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Err(Errno::EINTR) => continue,
-            other => drop(other.doing(what)?),
+    let opened = pintle_sys::open::at(nix::fcntl::AT_FDCWD, &path, libc::O_WRONLY | libc::O_NONBLOCK, 0);
+    let already = || Error::WrongState("cannot start an already running container".to_owned());
+    let knocked = match opened {
+        Ok(writer) => nix::unistd::write(&writer, b"0").doing(what).map(drop),
+        // Nobody reads: init is gone, or somebody was faster and has not yet removed, or died before he could.
+        Err(Errno::ENXIO) if has_ended(init) => {
+            return Err(Error::WrongState("cannot start a container that has stopped".to_owned()));
         }
-        let mut byte = [0; 1];
-        match nix::unistd::read(&reader, &mut byte) {
-            Ok(1) => return Ok(()),
-            Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) if fds_init_ended(init) => {
-                return Err(Error::WrongState("cannot start a container that has stopped".to_owned()));
-            }
-            Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(errno) => return Err(errno).doing(what),
+        Err(Errno::ENXIO) => Err(already()),
+        Err(Errno::ENOENT) => return Err(already()),
+        Err(errno) => return Err(errno).doing(what),
+    };
+    match std::fs::remove_file(&fifo) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).doing(|| format!("remove {}", fifo.display()))
         }
+        _ => knocked,
     }
 }
 
-fn fds_init_ended(init: &OwnedFd) -> bool {
+fn has_ended(init: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|n| n > 0)
 }
 
@@ -361,7 +355,7 @@ pub fn kill(env: &Env, id: &str, signal: i32, whom: Whom) -> Result<()> {
     let stored = dir.load()?;
     let cgroups = Cgroups::known(stored.cgroup_paths.clone());
     // Without a pid namespace of its own, init's death would leave the others running.
-    let orphans = signal == libc::SIGKILL && !has(&stored.config, Ns::Pid);
+    let orphans = signal == libc::SIGKILL && !has_own_pid_namespace(&stored.config);
     let done = if whom == Whom::All || orphans {
         match (whom, cgroups.signal(signal)?) {
             (Whom::Init, 0) => Err(Error::NotRunning),

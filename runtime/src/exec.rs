@@ -87,7 +87,7 @@ fn plan_request<'a>(env: &Env, request: &'a ExecRequest, stored: &'a Stored) -> 
         preserve_fds: request.preserve_fds,
         stdio_passed: request.stdio.is_some(),
         home: passwd::home_if_unset(&request.process, &root),
-        no_new_keyring: true,
+        no_new_keyring: stored.no_new_keyring,
         id: &stored.id,
     }
 }

@@ -37,9 +37,13 @@ pub fn protect(args: &[OsString]) -> Result<()> {
     Err(pintle_sys::clone::exec_fd(copy.as_fd(), &argv, &envp)).doing(what)
 }
 
+/// A read-only mount alone is not enough: one that has a place may be mounted writable again (an upgrade of the host).
+/// Ours had none, which shows in the file having no path.
 fn is_protected(exe: &std::fs::File) -> bool {
     let sealed = fcntl(exe, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & SealFlag::F_SEAL_WRITE.bits() != 0);
-    sealed || statvfs("/proc/self/exe").is_ok_and(|fs| fs.flags().contains(FsFlags::ST_RDONLY))
+    let readonly = || statvfs("/proc/self/exe").is_ok_and(|fs| fs.flags().contains(FsFlags::ST_RDONLY));
+    let detached = || std::fs::read_link("/proc/self/exe").is_ok_and(|path| path == std::path::Path::new("/"));
+    sealed || readonly() && detached()
 }
 
 fn readonly_mount() -> pintle_sys::Result<OwnedFd> {

@@ -31,6 +31,9 @@ pub struct Stored {
     pub cgroup_paths: BTreeMap<String, PathBuf>,
     /// /proc paths of init's namespaces.
     pub namespace_paths: BTreeMap<String, String>,
+    /// --no-new-keyring: execs keep their caller's as well.
+    #[serde(default)]
+    pub no_new_keyring: bool,
     /// What stdio was at creation.
     pub external_descriptors: Vec<String>,
     /// config.json, as it was.
@@ -117,14 +120,11 @@ impl Dir {
         self.path.join("exec.fifo")
     }
 
-    /// Makes the fifo, for the container's root to open.
-    pub fn make_fifo(&self, owner: (u32, u32)) -> Result<()> {
+    /// Makes the fifo. Init gets it opened, so nobody else needs a right to it.
+    pub fn make_fifo(&self) -> Result<()> {
         let fifo = self.fifo();
-        let what = || format!("make {}", fifo.display());
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o622)).doing(what)?;
-        // The umask has taken the others' write bit away.
-        std::fs::set_permissions(&fifo, std::os::unix::fs::PermissionsExt::from_mode(0o622)).doing(what)?;
-        std::os::unix::fs::chown(&fifo, Some(owner.0), Some(owner.1)).doing(what)
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        nix::unistd::mkfifo(&fifo, mode).doing(|| format!("make {}", fifo.display()))
     }
 
     /// Reads the state.

@@ -123,13 +123,12 @@ pub fn join_session_keyring(name: &CStr) -> Result<i64> {
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
 }
 
-/// Lets the owner read and search the keyring, and nobody else.
+/// Leaves all rights to who possesses the keyring, and to its user's processes only that of finding it by name.
 pub fn restrict_keyring(serial: i64) -> Result<()> {
     const KEYCTL_SETPERM: libc::c_int = 5;
     const KEY_POS_ALL: u32 = 0x3f00_0000;
-    const KEY_USR_ALL: u32 = 0x003f_0000;
     const KEY_USR_SEARCH: u32 = 0x0008_0000;
-    let mode = KEY_POS_ALL | (KEY_USR_ALL & !0x0030_0000) | KEY_USR_SEARCH;
+    let mode = KEY_POS_ALL | KEY_USR_SEARCH;
     // SAFETY: integers only.
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, serial, mode) }).map(drop)
 }

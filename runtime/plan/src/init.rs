@@ -99,7 +99,7 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
         host,
         slots: Slots::new(),
         parent: vec![open_proc()],
-        child: vec![Step::WaitForGo],
+        child: vec![Step::WaitForGo, Step::NotDumpable],
         warnings: Vec::new(),
         id_maps: Vec::new(),
     };
@@ -241,7 +241,7 @@ fn root(draft: &mut Draft<'_>, process: &Process) -> Vec<Hook> {
     let host = draft.host;
     draft.parent.push(Step::CloneTree { path: c(&host.rootfs), recursive: true, into: Slot::ROOT });
     if let Some(fifo) = &host.fifo {
-        draft.parent.push(Step::Open { path: c(fifo), flags: O_PATH, into: Slot::FIFO });
+        draft.parent.push(Step::Open { path: c(fifo), flags: O_RDWR, into: Slot::FIFO });
     }
     draft.parent.push(Step::Open { path: c("/dev/null"), flags: O_RDWR, into: Slot::NULL });
     let private_mounts = draft.has(Ns::Mount);

@@ -19,7 +19,7 @@ impl Slot {
     pub const ROOT: Slot = Slot(0);
     /// The host's /proc, opened before anyone could replace it.
     pub const PROC: Slot = Slot(1);
-    /// exec.fifo (O_PATH).
+    /// exec.fifo, for both directions.
     pub const FIFO: Slot = Slot(2);
     /// What becomes descriptor 0.
     pub const STDIN: Slot = Slot(3);

@@ -9,7 +9,7 @@ mod identity;
 mod mounts;
 mod stdio;
 
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 use pintle_runtime_plan::step::{Attr, Denied, Exec, Slot, Step};
@@ -51,6 +51,16 @@ impl Slots {
         if let Some(entry) = self.fds.get_mut(usize::from(slot.0)) {
             *entry = None;
         }
+    }
+
+    /// Empties all slots but one.
+    pub fn keep_only(&mut self, slot: Slot) {
+        self.fds.iter_mut().zip(0..).filter(|(_, at)| *at != slot.0).for_each(|(entry, _)| *entry = None);
+    }
+
+    /// Empties all slots.
+    pub fn clear(&mut self) {
+        self.fds.clear();
     }
 
     /// Whether the mount in a slot has its place.
@@ -165,7 +175,11 @@ impl Walker<'_> {
                 self.tolerate(index, *denied, done)
             }
             Step::NotDumpable => cred::set_dumpable(false),
-            Step::Ready => self.parent()?.ready(),
+            Step::Ready => {
+                // It may wait for long, and others inside may look at it: nothing it holds leads to the host.
+                self.slots.keep_only(Slot::FIFO);
+                self.parent()?.ready()
+            }
             Step::WaitForStart => self.wait_for_start(),
             Step::RunHooks { hooks, state, .. } => {
                 let state = with_own_pid(state);
@@ -175,7 +189,11 @@ impl Walker<'_> {
             }
             Step::Seccomp(filter) => self.seccomp(filter),
             Step::ResetSignals => pintle_sys::signal::reset_all(),
-            Step::CloseFrom(first) => pintle_sys::fd::close_on_exec_from(*first),
+            Step::CloseFrom(first) => {
+                // Before exec and not by it: the program's path, or its interpreter's, may go through /proc/self/fd.
+                self.slots.clear();
+                pintle_sys::fd::close_on_exec_from(*first)
+            }
             Step::FindProgram => self.find_program(),
             _ => match self.mount_step(step) {
                 Some(done) => done,
@@ -235,18 +253,16 @@ impl Walker<'_> {
         nix::unistd::write(file, value).map(drop)
     }
 
-    /// Opening the fifo for writing waits for `start` to open it for reading.
+    /// Waits until `start` writes into the fifo. It was opened for both directions, so that opening it waits for nobody
+    /// and there is no end of file.
     fn wait_for_start(&mut self) -> Result<()> {
         let fifo = self.slots.get(Slot::FIFO)?;
-        let path = FdPath::new(fifo.as_raw_fd());
-        let writer = loop {
-            match open::at(self.slots.get(Slot::PROC)?, path.as_cstr(), libc::O_WRONLY, 0) {
-                Err(Errno::EINTR) => {}
-                other => break other?,
+        while let Err(errno) = nix::unistd::read(fifo, &mut [0]) {
+            if errno != Errno::EINTR {
+                return Err(errno);
             }
-        };
-        nix::unistd::write(writer, b"0")?;
-        self.slots.close(Slot::FIFO);
+        }
+        self.slots.clear();
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Steps on descriptors 0, 1, 2 and the console.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use pintle_runtime_plan::step::{Slot, Step, Target};
 use pintle_sys::mount::{self, Reach};
@@ -22,29 +22,47 @@ impl Walker<'_> {
     /// The pair comes from the container's own devpts; the slave is opened through the master, so that no path in
     /// the container is trusted for it (CVE-2025-52565).
     fn console(&mut self, size: Option<(u16, u16)>, mount: bool) -> Result<()> {
-        let root = self.slots.get(Slot::ROOT)?;
-        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NOFOLLOW;
-        let master = open::in_root(root, c"/dev/pts/ptmx", flags)?;
+        let master = self.ptmx()?;
         tty::unlock(&master)?;
         let peer = tty::open_peer(&master)?;
         if let Some((columns, rows)) = size.filter(|size| *size != (0, 0)) {
             tty::set_size(&master, columns, rows)?;
         }
         if mount {
-            let console = Target {
-                path: c"/dev/console".to_owned(),
-                walk: vec![
-                    (c"/dev".to_owned(), c"dev".to_owned()),
-                    (c"/dev/console".to_owned(), c"console".to_owned()),
-                ],
-            };
-            let on = self.make_target(&console, crate::beneath::Last::File)?;
+            let on = self.console_target()?;
             mount::attach(mount::clone_tree(&peer, c"", Reach::One)?, on)?;
         }
         let parent = self.parent.as_ref().ok_or(Errno::ENOTCONN)?;
         parent.send_console(master.as_fd())?;
         tty::take_as_controlling(&peer)?;
         place_all([peer.as_fd(), peer.as_fd(), peer.as_fd()])
+    }
+
+    /// Opens the multiplexer after making sure it is one: the image may have put anything there, and opening a device
+    /// can be an act.
+    fn ptmx(&self) -> Result<OwnedFd> {
+        const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+        let found = open::in_root(self.slots.get(Slot::ROOT)?, c"/dev/pts/ptmx", libc::O_PATH | libc::O_NOFOLLOW)?;
+        let stat = nix::sys::stat::fstat(&found)?;
+        let device = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == nix::sys::stat::makedev(5, 2);
+        let devpts = nix::sys::statfs::fstatfs(&found)?.filesystem_type().0 as i64 == DEVPTS_SUPER_MAGIC;
+        if !device || !devpts {
+            return Err(Errno::ENODEV);
+        }
+        let path = super::FdPath::new(found.as_raw_fd());
+        open::at(self.slots.get(Slot::PROC)?, path.as_cstr(), libc::O_RDWR | libc::O_NOCTTY, 0)
+    }
+
+    /// Where the terminal is mounted: a file in /dev, made if missing, and no link.
+    fn console_target(&self) -> Result<OwnedFd> {
+        let dev = Target { path: c"/dev".to_owned(), walk: vec![(c"/dev".to_owned(), c"dev".to_owned())] };
+        let dev = self.make_target(&dev, crate::beneath::Last::Dir)?;
+        let create = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
+        match open::at(&dev, c"console", create, 0o600) {
+            Ok(_) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        open::beneath(&dev, c"console", libc::O_PATH)
     }
 
     fn place_stdio(&mut self) -> Result<()> {
