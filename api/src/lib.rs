@@ -2,6 +2,7 @@
 //!
 //! Owns: pure types and functions over API objects. Does not own: I/O, clocks, randomness, any decision of a component.
 
+pub mod apply;
 pub mod decode;
 pub mod field;
 pub mod intstr;

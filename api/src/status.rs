@@ -100,14 +100,27 @@ pub fn stale(about: About<'_>) -> Box<Status> {
     conflict(about, "the object has been modified; please apply your changes to the latest version and try again")
 }
 
-/// 409 for server-side apply: (manager, field path) pairs become causes.
+/// 409 for server-side apply: each cause names an owner (`conflict with "kubectl"`) and a field of theirs.
 pub fn apply_conflict(causes: Vec<StatusCause>) -> Box<Status> {
-    let lines: Vec<String> = causes
-        .iter()
-        .map(|c| format!("{}: {}", c.message.as_deref().unwrap_or(""), c.field.as_deref().unwrap_or("")))
-        .collect();
+    let field = |cause: &StatusCause| cause.field.clone().unwrap_or_default();
+    let owner = |cause: &StatusCause| cause.message.clone().unwrap_or_default();
+    let told = match causes.as_slice() {
+        [one] => format!("{}: {}", owner(one), field(one)),
+        causes => {
+            let mut by_owner = std::collections::BTreeMap::<String, Vec<String>>::new();
+            for cause in causes {
+                let owner = owner(cause).replacen("conflict", "conflicts", 1);
+                by_owner.entry(owner).or_default().push(format!("- {}", field(cause)));
+            }
+            by_owner
+                .iter()
+                .map(|(owner, fields)| format!("{owner}:\n{}", fields.join("\n")))
+                .collect::<Vec<_>>()
+                .join("\n")
+        }
+    };
     let plural = if causes.len() == 1 { "" } else { "s" };
-    let message = format!("Apply failed with {} conflict{plural}: {}", causes.len(), lines.join("\n"));
+    let message = format!("Apply failed with {} conflict{plural}: {told}", causes.len());
     failure(409, "Conflict", message, Some(StatusDetails { causes: Some(causes), ..StatusDetails::default() }))
 }
 

@@ -4,6 +4,7 @@
 //! (`listen`), what a kind is (`control/plan`), bytes at rest (the store).
 
 pub mod answer;
+mod apply;
 pub mod call;
 mod delete;
 mod discovery;
@@ -13,6 +14,7 @@ mod input;
 mod negotiate;
 pub mod object;
 mod openapi;
+mod ownership;
 mod page;
 mod patch;
 mod proto;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT};
 use pintle_api::status::{self, About};
 use pintle_control_plan::authz::User;
 use pintle_control_plan::kind::Scope;
@@ -62,6 +62,11 @@ impl Call {
     /// The body's media type with its parameters.
     pub fn content_type(&self) -> &str {
         self.header(&CONTENT_TYPE)
+    }
+
+    /// How the client calls itself.
+    pub fn user_agent(&self) -> &str {
+        self.header(&USER_AGENT)
     }
 
     /// `pods "web-1"`.

@@ -142,8 +142,12 @@ fn add_paths(paths: &mut Map<String, Value>, kind: &'static dyn DynKind) {
         operation
     };
     const BODY: &[&str] = &["application/json", "application/yaml"];
-    const PATCHES: &[&str] =
-        &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+    const PATCHES: &[&str] = &[
+        "application/apply-patch+yaml",
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+    ];
     paths.insert(
         format!("{collection}/{{name}}"),
         json!({
@@ -168,7 +172,7 @@ fn add_paths(paths: &mut Map<String, Value>, kind: &'static dyn DynKind) {
 fn write_parameters() -> Value {
     let parameter =
         |name: &&str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
-    ["dryRun", "fieldManager", "fieldValidation"].iter().map(parameter).collect()
+    ["dryRun", "fieldManager", "fieldValidation", "force"].iter().map(parameter).collect()
 }
 
 fn path_parameters(namespaced: bool, named: bool) -> Value {

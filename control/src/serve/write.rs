@@ -15,6 +15,7 @@ use super::Api;
 use super::answer::{Failure, Outcome, add_warnings, json_bytes};
 use super::call::Call;
 use super::object::{decode, encode, key, name_of};
+use super::ownership;
 use super::read::former;
 use crate::admission::{self, Review};
 
@@ -31,6 +32,7 @@ pub async fn create(api: &Arc<Api>, call: &Call) -> Outcome {
     let former = former(api, call)?;
     let (decoded, warnings) = call.object()?;
     let mut object = decoded.object;
+    object.metadata_mut().managed_fields = None;
     if object.metadata().resource_version.as_deref().is_some_and(|version| !version.is_empty()) {
         return Err(status::bad_request("resourceVersion should not be set on objects to be created").into());
     }
@@ -65,7 +67,10 @@ async fn insert_with_generated_name(
 }
 
 /// Runs one new object through the whole chain into the store.
-async fn insert(api: &Arc<Api>, call: &Call, object: &mut Box<dyn Object>) -> Result<Bytes, Failure> {
+///
+/// # Errors
+/// 409 if there is one of its name; those of the chain.
+pub async fn insert(api: &Arc<Api>, call: &Call, object: &mut Box<dyn Object>) -> Result<Bytes, Failure> {
     let dry_run = call.query.dry_run()?;
     let now = (api.clock)();
     let namespace = (call.kind.scope() == Scope::Namespaced).then_some(call.path.namespace.as_str());
@@ -165,8 +170,10 @@ pub async fn change(api: &Arc<Api>, call: &Call, target: Target, changer: Change
             return Err(status::stale(call.about()).into());
         }
         let _held = admission::hold(api, call.kind).await;
+        let owners = new.metadata_mut().managed_fields.take();
         through_the_chain(api, call, target, &mut new, &*old, dry_run)?;
         new.metadata_mut().resource_version.clone_from(&current);
+        new.metadata_mut().managed_fields = ownership::after(api, call, &*old, &*new, owners)?;
         if new.equals(&*old) {
             return Ok(entry.bytes);
         }

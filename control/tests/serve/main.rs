@@ -1,116 +1,15 @@
 //! The API over a store in memory, as a client sees it: every verb, on several kinds.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::sync::Arc;
+mod apply;
+mod client;
+
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Request};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
-use pintle_control::apiserver::{ApiServerConfig, Handle, LEAF_LIFE_S, ServiceRanges, start_over};
-use pintle_store::FakeStore;
+use client::{Client, server};
+use http::Method;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
-
-struct Server {
-    handle: Handle,
-    _state: TempDir,
-}
-
-struct Client(SendRequest<Full<Bytes>>);
-
-struct Reply {
-    code: u16,
-    body: Value,
-    warnings: Vec<String>,
-}
-
-impl Reply {
-    fn at(&self, pointer: &str) -> &Value {
-        self.body.pointer(pointer).unwrap_or(&Value::Null)
-    }
-    fn message(&self) -> String {
-        format!("{} {}", self.code, self.at("/message").as_str().unwrap_or_default())
-    }
-    fn version(&self) -> String {
-        self.at("/metadata/resourceVersion").as_str().unwrap_or_default().to_owned()
-    }
-    fn names(&self) -> Vec<&str> {
-        let items = self.at("/items").as_array().unwrap();
-        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
-    }
-}
-
-async fn server() -> Server {
-    let state = tempfile::tempdir().unwrap();
-    let config = ApiServerConfig {
-        state_dir: state.path().to_owned(),
-        listen: Vec::new(),
-        server_url: "https://127.0.0.1:6443".to_owned(),
-        names: Vec::new(),
-        advertise: Some("10.41.0.2:6443".parse().unwrap()),
-        ranges: ServiceRanges::default(),
-        certificate_life_s: LEAF_LIFE_S,
-    };
-    let handle = start_over(Arc::new(FakeStore::default()), config, CancellationToken::new()).await.unwrap();
-    Server { handle, _state: state }
-}
-
-impl Server {
-    async fn client(&self, user: &str, groups: &[&str]) -> Client {
-        let (sender, connection) =
-            handshake(TokioIo::new(self.handle.local_client_stream(user, groups))).await.unwrap();
-        tokio::spawn(connection);
-        Client(sender)
-    }
-    async fn admin(&self) -> Client {
-        self.client("admin", &["system:masters"]).await
-    }
-}
-
-impl Client {
-    async fn send(
-        &mut self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> http::Response<Incoming> {
-        let mut request = Request::builder().method(method).uri(path).header("host", "x");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.0.ready().await.unwrap();
-        self.0.send_request(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await.unwrap()
-    }
-    async fn ask(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
-        let answer = self.send(method, path, headers, body).await;
-        let code = answer.status().as_u16();
-        let warnings = answer.headers().get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
-        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
-        Reply { code, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null), warnings }
-    }
-    async fn get(&mut self, path: &str) -> Reply {
-        self.ask(Method::GET, path, &[], "").await
-    }
-    async fn post(&mut self, path: &str, body: &Value) -> Reply {
-        self.ask(Method::POST, path, &[], &body.to_string()).await
-    }
-    async fn put(&mut self, path: &str, body: &Value) -> Reply {
-        self.ask(Method::PUT, path, &[], &body.to_string()).await
-    }
-    async fn patch(&mut self, path: &str, kind: &str, body: &Value) -> Reply {
-        self.ask(Method::PATCH, path, &[("content-type", kind)], &body.to_string()).await
-    }
-    async fn delete(&mut self, path: &str, body: &Value) -> Reply {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.ask(Method::DELETE, path, &[], &body).await
-    }
-}
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
