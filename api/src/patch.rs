@@ -1,6 +1,6 @@
 //! Patches: strategic merge, JSON merge (RFC 7386), JSON patch (RFC 6902).
 //!
-//! Owns: applying them to JSON, and what is wrong with them. Does not own: server-side apply (it needs managed fields),
+//! Owns: applying them to JSON, and what is wrong with them. Does not own: server-side apply (`apply`),
 //! typing the result.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};

@@ -1,6 +1,6 @@
 //! A whole cluster for a test: `pintle up` on a [`Machine`] of its own, with directories and a cgroup of its own.
 
-use crate::{Machine, Scope, kubectl, repository, target_binary};
+use crate::{Machine, Scope, helm, kubectl, repository, target_binary};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -89,7 +89,15 @@ impl Cluster {
 
     /// kubectl of a version (`v1.37`, `v1.33`), as the administrator.
     pub fn kubectl(&self, version: &str) -> Command {
-        let program = kubectl(version);
+        self.client(&kubectl(version))
+    }
+
+    /// helm, as the administrator.
+    pub fn helm(&self, version: &str) -> Command {
+        self.client(&helm(version))
+    }
+
+    fn client(&self, program: &Path) -> Command {
         self.command(program.to_str().expect("the repository's path is UTF-8"))
     }
 

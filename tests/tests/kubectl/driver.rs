@@ -24,6 +24,14 @@ impl<'a> Kubectl<'a> {
         command
     }
 
+    /// helm must succeed; returns stdout.
+    pub fn helm(&self, args: &[&str]) -> String {
+        let output = self.cluster.helm(self.version).args(args).output().unwrap();
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "helm {args:?} ended with {}:\n{stdout}{stderr}", output.status);
+        stdout.into_owned()
+    }
+
     fn output(&self, args: &[&str], stdin: &str) -> Output {
         pintle_testkit::feed(self.command(args), stdin)
     }
