@@ -83,6 +83,7 @@ impl Manager {
             labels: labels(facts),
             cpu_milli: ctx.facts.allocatable_cpu_milli,
             memory: ctx.facts.allocatable_memory,
+            storage: ctx.facts.allocatable_storage,
             pods_max: usize::try_from(ctx.config.max_pods).unwrap_or(usize::MAX),
             host: ctx.host,
         };

@@ -24,6 +24,9 @@ pub(crate) struct Record {
     /// Its source is a manifest of this node.
     pub(crate) is_static: bool,
     pub(crate) started_at: Timestamp,
+    /// Since when it is ending: a restart of the kubelet gives no pod more grace than it was granted.
+    #[serde(default)]
+    pub(crate) terminating_since: Option<Timestamp>,
     pub(crate) rejected: Option<Rejection>,
     pub(crate) ips: Option<Vec<String>>,
     pub(crate) volumes_ready: bool,
@@ -60,6 +63,7 @@ impl Record {
             pod,
             is_static,
             started_at: seen.started_at.unwrap_or(now),
+            terminating_since: seen.terminating_since,
             rejected: seen.rejected.clone(),
             ips: seen.sandbox.ready().cloned(),
             volumes_ready: seen.volumes.ready().is_some(),
@@ -86,7 +90,7 @@ impl Record {
         Observed {
             rejected: self.rejected.clone(),
             started_at: Some(self.started_at),
-            terminating_since: None,
+            terminating_since: self.terminating_since,
             sandbox,
             // Mounts and directories outlive the kubelet; only their contents may be old, and are refreshed.
             volumes: match (self.removed, self.volumes_ready) {
@@ -128,5 +132,41 @@ impl Record {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).at("read", &path),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use jiff::SignedDuration;
+    use pintle_kubelet_plan::observed::AttemptState;
+    use pintle_kubelet_plan::{Action, plan};
+
+    #[test]
+    fn a_pod_that_was_ending_is_ended_at_the_same_moment_by_the_next_kubelet() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"uid": "u", "deletionTimestamp": "1970-01-01T00:01:00Z", "deletionGracePeriodSeconds": 60},
+            "spec": {"containers": [{"name": "main"}]}}))
+        .unwrap();
+        let at = |s: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(s);
+        let state = AttemptState::Running { started_at: at(-9) };
+        let attempt = Attempt { id: "i".to_owned(), number: 0, image_id: String::new(), user: (0, 0, vec![]), state };
+        let main = ContainerObs { attempt: Some(attempt), ..ContainerObs::default() };
+        let seen = Observed {
+            terminating_since: Some(at(0)),
+            sandbox: Stage::Ready(vec![]),
+            volumes: Stage::Ready(()),
+            containers: [("main".to_owned(), main)].into(),
+            ..Observed::default()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        Record::of(&pod, false, &seen, at(0)).save(dir.path()).unwrap();
+        let after = Record::load(dir.path()).unwrap().unwrap().observed();
+        let deadlines = [plan(&pod, &seen, at(0)), plan(&pod, &after, at(45))].map(|plan| match &plan.actions[..] {
+            [Action::Stop { deadline, .. }] => *deadline,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(deadlines, [at(60), at(60)]);
     }
 }

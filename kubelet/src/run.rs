@@ -105,6 +105,7 @@ fn context(
         pod_ips: Vec::new(),
         allocatable_cpu_milli,
         allocatable_memory,
+        allocatable_storage: machine.disk,
         machine_memory: machine.memory,
     };
     let dns = DnsSettings {

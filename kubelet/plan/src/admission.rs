@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::affinity;
 use crate::containers::{containers, host_network, spec};
 use crate::observed::Rejection;
 use crate::quantity;
 use crate::refusals::{Host, confines, place};
-use crate::resources::pod_requests;
+use crate::resources::{Amounts, pod_requests};
 use crate::security::{apparmor_profile, sysctls};
 
 /// The node as far as admission looks at it.
@@ -26,6 +27,8 @@ pub struct NodeView {
     pub cpu_milli: i64,
     /// Allocatable memory, in bytes.
     pub memory: i64,
+    /// Allocatable local disk, in bytes.
+    pub storage: i64,
     /// Pods at most.
     pub pods_max: usize,
     /// What the kernel enforces.
@@ -72,15 +75,14 @@ fn resources_short(pod: &Pod, others: &[&Pod], node: &NodeView) -> Option<Reject
     }
     let wanted = pod_requests(pod);
     let used: Vec<_> = others.iter().map(|p| pod_requests(p)).collect();
-    let used_cpu = used.iter().map(|a| a.cpu_milli).sum::<i64>();
-    let used_memory = used.iter().map(|a| a.memory).sum::<i64>();
-    if wanted.cpu_milli > 0 && wanted.cpu_milli + used_cpu > node.cpu_milli {
-        return rejection("OutOfcpu", short("cpu", wanted.cpu_milli, used_cpu, node.cpu_milli));
-    }
-    if wanted.memory > 0 && wanted.memory + used_memory > node.memory {
-        return rejection("OutOfmemory", short("memory", wanted.memory, used_memory, node.memory));
-    }
-    None
+    let sum = |of: fn(&Amounts) -> i64| used.iter().map(of).sum::<i64>();
+    let table = [
+        ("cpu", wanted.cpu_milli, sum(|a| a.cpu_milli), node.cpu_milli),
+        ("memory", wanted.memory, sum(|a| a.memory), node.memory),
+        ("ephemeral-storage", wanted.storage, sum(|a| a.storage), node.storage),
+    ];
+    let (what, wanted, used, has) = table.into_iter().find(|(_, asks, used, has)| *asks > 0 && asks + used > *has)?;
+    rejection(&format!("OutOf{what}"), short(what, wanted, used, has))
 }
 
 fn short(what: &str, wanted: i64, used: i64, capacity: i64) -> String {
@@ -131,8 +133,17 @@ fn wrong_node(pod: &Pod, _: &[&Pod], node: &NodeView) -> Option<Rejection> {
 
 fn wrong_labels(pod: &Pod, _: &[&Pod], node: &NodeView) -> Option<Rejection> {
     let unmet = spec(pod).node_selector.iter().flatten().find(|(k, v)| node.labels.get(*k) != Some(v));
-    let (key, value) = unmet?;
-    rejection("NodeAffinity", format!("Predicate NodeAffinity failed: the node has no label {key}={value}"))
+    if let Some((key, value)) = unmet {
+        let why = format!("Predicate NodeAffinity failed: the node has no label {key}={value} (spec.nodeSelector)");
+        return rejection("NodeAffinity", why);
+    }
+    let affinity = spec(pod).affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    if affinity::matches(required, &node.name, &node.labels) {
+        return None;
+    }
+    let why = "Predicate NodeAffinity failed: no term of spec.affinity.nodeAffinity matches the node";
+    rejection("NodeAffinity", why.to_owned())
 }
 
 fn port_taken(pod: &Pod, others: &[&Pod], _: &NodeView) -> Option<Rejection> {
@@ -174,13 +185,28 @@ mod tests {
         };
         let other = one(serde_json::json!({"cpu": "500m"}));
         let plain = |spec| pod(spec);
-        let node =
-            NodeView { name: "n".to_owned(), cpu_milli: 1000, memory: 1 << 30, pods_max: 2, ..NodeView::default() };
+        let near = |key: &str, operator: &str, values: &[&str]| {
+            let term = serde_json::json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+            pod(serde_json::json!({"containers": [], "affinity": {"nodeAffinity":
+                {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}}))
+        };
+        let node = NodeView {
+            name: "n".to_owned(),
+            labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
+            cpu_milli: 1000,
+            memory: 1 << 30,
+            storage: 1 << 30,
+            pods_max: 2,
+            ..NodeView::default()
+        };
         let table = [
             (plain(serde_json::json!({"containers": []})), None),
             (one(serde_json::json!({"cpu": "600m"})), Some("OutOfcpu")),
             (one(serde_json::json!({"memory": "2Gi"})), Some("OutOfmemory")),
+            (one(serde_json::json!({"ephemeral-storage": "2Gi"})), Some("OutOfephemeral-storage")),
             (one(serde_json::json!({})), Some("NodePorts")),
+            (near("zone", "In", &["a", "b"]), None),
+            (near("zone", "NotIn", &["a"]), Some("NodeAffinity")),
             (plain(serde_json::json!({"containers": [], "nodeName": "m"})), Some("NodeName")),
             (plain(serde_json::json!({"containers": [], "nodeSelector": {"a": "b"}})), Some("NodeAffinity")),
             (plain(serde_json::json!({"containers": [], "os": {"name": "windows"}})), Some("PodOSNotSupported")),

@@ -34,6 +34,8 @@ pub struct Facts {
     pub allocatable_cpu_milli: i64,
     /// Allocatable memory, in bytes.
     pub allocatable_memory: i64,
+    /// Allocatable local disk, in bytes.
+    pub allocatable_storage: i64,
     /// Memory of the machine, in bytes.
     pub machine_memory: i64,
 }
@@ -194,7 +196,8 @@ pub fn resource(
         "requests.cpu" => (request.cpu_milli, true),
         "limits.memory" => (or(limit.memory, facts.allocatable_memory), false),
         "requests.memory" => (request.memory, false),
-        "limits.ephemeral-storage" | "requests.ephemeral-storage" => (0, false),
+        "limits.ephemeral-storage" => (or(limit.storage, facts.allocatable_storage), false),
+        "requests.ephemeral-storage" => (request.storage, false),
         other => return Err(ConfigError::Resource { resource: other.to_owned() }),
     };
     let divisor = selector.divisor.as_ref().and_then(|d| if cpu { quantity::milli(d) } else { quantity::units(d) });
@@ -248,13 +251,14 @@ fn value_of(
 ) -> Result<Option<String>, ConfigError> {
     match &var.value_from {
         None => Ok(Some(expand(var.value.as_deref().unwrap_or_default(), &|n| known.get(n)))),
-        Some(source) => referred(pod, container, source, objects, facts),
+        Some(source) => referred(pod, container, &var.name, source, objects, facts),
     }
 }
 
 fn referred(
     pod: &Pod,
     container: &Container,
+    variable: &str,
     source: &EnvVarSource,
     objects: &Objects,
     facts: &Facts,
@@ -279,7 +283,8 @@ fn referred(
         return key_or_error(pod, "Secret", &reference.name, &reference.key, optional, value);
     }
     if source.file_key_ref.is_some() {
-        return Err(ConfigError::Unsupported { what: "env from fileKeyRef".to_owned() });
+        let at = crate::refusals::place(pod, container);
+        return Err(ConfigError::Unsupported { what: format!("{at}.env[{variable}].valueFrom.fileKeyRef") });
     }
     Ok(Some(String::new()))
 }

@@ -4,6 +4,7 @@
 //! admission, node status. Does not own: clocks, files, sockets, processes; every input is an argument.
 
 pub mod admission;
+pub mod affinity;
 pub mod backoff;
 pub mod containers;
 pub mod env;
@@ -15,6 +16,7 @@ pub mod logs;
 pub mod node;
 pub mod observed;
 pub mod oci;
+pub mod payload;
 pub mod probe;
 pub mod quantity;
 pub mod refusals;

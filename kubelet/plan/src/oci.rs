@@ -16,6 +16,7 @@ use crate::env::{ConfigError, expand};
 use crate::resources::{QosClass, container_resources, oom_score_adj, qos_class};
 use crate::security;
 use crate::users::Identity;
+use crate::volumes::MountPlan;
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -49,6 +50,22 @@ pub struct VolumeBind {
     pub recursive_read_only: bool,
     /// How mounts travel between node and container.
     pub propagation: Propagation,
+    /// More options of the bind mount.
+    pub options: Vec<&'static str>,
+}
+
+impl VolumeBind {
+    /// A planned mount whose source was found on the node.
+    pub fn new(source: PathBuf, mount: &MountPlan) -> VolumeBind {
+        VolumeBind {
+            source,
+            mount_path: mount.mount_path.clone(),
+            read_only: mount.read_only,
+            recursive_read_only: mount.recursive_read_only,
+            propagation: mount.propagation,
+            options: mount.options.clone(),
+        }
+    }
 }
 
 /// How mounts travel between node and container.
@@ -279,7 +296,8 @@ fn volume_mount(bind: &VolumeBind) -> Mount {
         (false, true) => "ro",
         (false, false) => "rw",
     };
-    mount(&bind.mount_path, "bind", &bind.source.to_string_lossy(), &["rbind", propagation, access])
+    let options: Vec<&str> = ["rbind", propagation, access].into_iter().chain(bind.options.iter().copied()).collect();
+    mount(&bind.mount_path, "bind", &bind.source.to_string_lossy(), &options)
 }
 
 fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {

@@ -6,7 +6,7 @@
 //! Two kinds, as Kubernetes has them: what the node can never grant ends the pod (`admission`: AppArmor, sysctls,
 //! another operating system), what is missing here holds the pod back, so that its controller does not make ever more.
 
-use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, Probe};
 
 use crate::containers::{containers, host_network, spec};
 use crate::env::ConfigError;
@@ -23,7 +23,7 @@ pub struct Host {
 
 type Check = fn(&Pod, Host) -> Option<String>;
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     user_namespace,
     host_port,
     default_apparmor_profile,
@@ -32,6 +32,7 @@ const CHECKS: [Check; 8] = [
     block_devices,
     restart_of_all,
     ephemeral_containers,
+    http2_probes,
 ];
 
 /// The first thing of the pod that this node does not do.
@@ -83,8 +84,12 @@ fn selinux_options(pod: &Pod, host: Host) -> Option<String> {
 }
 
 fn resource_claims(pod: &Pod, _: Host) -> Option<String> {
-    let claim = spec(pod).resource_claims.iter().flatten().next()?;
-    Some(format!("spec.resourceClaims[{}] (dynamic resource allocation)", claim.name))
+    if let Some(claim) = spec(pod).resource_claims.iter().flatten().next() {
+        return Some(format!("spec.resourceClaims[{}] (dynamic resource allocation)", claim.name));
+    }
+    let asks = |c: &Container| c.resources.as_ref()?.claims.as_ref()?.first().map(|claim| claim.name.clone());
+    let (container, claim) = containers(pod).find_map(|(_, c)| Some((c, asks(c)?)))?;
+    Some(format!("{}.resources.claims[{claim}] (dynamic resource allocation)", place(pod, container)))
 }
 
 fn block_devices(pod: &Pod, _: Host) -> Option<String> {
@@ -102,6 +107,22 @@ fn restart_of_all(pod: &Pod, _: Host) -> Option<String> {
 fn ephemeral_containers(pod: &Pod, _: Host) -> Option<String> {
     let first = spec(pod).ephemeral_containers.iter().flatten().next()?;
     Some(format!("spec.ephemeralContainers[{}]", first.name))
+}
+
+fn http2_probes(pod: &Pod, _: Host) -> Option<String> {
+    let protocol = |probe: &Option<Probe>| {
+        let word = probe.as_ref()?.http_get.as_ref()?.protocol.clone()?;
+        (!word.is_empty() && !word.starts_with("HTTP1") && !word.starts_with("HTTP/1")).then_some(word)
+    };
+    containers(pod).find_map(|(_, c)| {
+        let probes = [
+            ("startupProbe", &c.startup_probe),
+            ("readinessProbe", &c.readiness_probe),
+            ("livenessProbe", &c.liveness_probe),
+        ];
+        let (field, word) = probes.into_iter().find_map(|(field, probe)| Some((field, protocol(probe)?)))?;
+        Some(format!("{}.{field}.httpGet.protocol: {word}", place(pod, c)))
+    })
 }
 
 /// Whether a profile confines.

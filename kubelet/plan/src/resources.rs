@@ -39,29 +39,46 @@ impl fmt::Display for QosClass {
     }
 }
 
-/// CPU in thousandths of a core and memory in bytes.
+/// CPU in thousandths of a core, memory and local disk in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Amounts {
     /// Thousandths of a core.
     pub cpu_milli: i64,
     /// Bytes.
     pub memory: i64,
+    /// Bytes of `ephemeral-storage`: emptyDirs on disk, writable layers, logs.
+    pub storage: i64,
 }
 
 impl Amounts {
     fn read(map: Option<&BTreeMap<String, Quantity>>) -> Amounts {
-        Amounts { cpu_milli: milli_of(map, "cpu"), memory: units_of(map, "memory") }
+        let units = |name| units_of(map, name);
+        Amounts { cpu_milli: milli_of(map, "cpu"), memory: units("memory"), storage: units("ephemeral-storage") }
+    }
+    fn merged(self, other: Amounts, pick: fn(i64, i64) -> i64) -> Amounts {
+        Amounts {
+            cpu_milli: pick(self.cpu_milli, other.cpu_milli),
+            memory: pick(self.memory, other.memory),
+            storage: pick(self.storage, other.storage),
+        }
     }
     fn plus(self, other: Amounts) -> Amounts {
-        Amounts { cpu_milli: self.cpu_milli + other.cpu_milli, memory: self.memory + other.memory }
+        self.merged(other, |a, b| a + b)
     }
     /// These, and the others where these are 0.
     fn over(self, other: Amounts) -> Amounts {
-        let or = |a: i64, b: i64| if a == 0 { b } else { a };
-        Amounts { cpu_milli: or(self.cpu_milli, other.cpu_milli), memory: or(self.memory, other.memory) }
+        self.merged(other, |a, b| if a == 0 { b } else { a })
     }
     fn max(self, other: Amounts) -> Amounts {
-        Amounts { cpu_milli: self.cpu_milli.max(other.cpu_milli), memory: self.memory.max(other.memory) }
+        self.merged(other, i64::max)
+    }
+    /// These with the others added where these are not 0.
+    fn widened(self, other: Amounts) -> Amounts {
+        self.merged(other, |a, b| if a == 0 { 0 } else { a + b })
+    }
+    /// What QoS classes are made of.
+    fn cpu_and_memory(self) -> (i64, i64) {
+        (self.cpu_milli, self.memory)
     }
 }
 
@@ -75,6 +92,7 @@ pub fn requests(container: &Container) -> Amounts {
     Amounts {
         cpu_milli: if has("cpu") { read.cpu_milli } else { limits.cpu_milli },
         memory: if has("memory") { read.memory } else { limits.memory },
+        storage: if has("ephemeral-storage") { read.storage } else { limits.storage },
     }
 }
 
@@ -119,8 +137,9 @@ pub fn qos_class(pod: &Pod) -> QosClass {
     let parts = containers(pod).map(|(_, c)| (requests(c), limits(c)));
     let parts: Vec<_> = if spec(pod).resources.is_some() { vec![whole] } else { parts.collect() };
     for (asked, limited) in parts {
-        any |= asked != Amounts::default() || limited != Amounts::default();
-        guaranteed &= asked == limited && limited.cpu_milli > 0 && limited.memory > 0;
+        let (asked, limited) = (asked.cpu_and_memory(), limited.cpu_and_memory());
+        any |= asked != (0, 0) || limited != (0, 0);
+        guaranteed &= asked == limited && limited.0 > 0 && limited.1 > 0;
     }
     match (any, guaranteed) {
         (false, _) => QosClass::BestEffort,
@@ -183,8 +202,10 @@ pub fn pod_resources(pod: &Pod, pids_max: Option<i64>) -> LinuxResources {
     let limit = Amounts {
         cpu_milli: if cpu_all { limit.cpu_milli } else { 0 },
         memory: if memory_all { limit.memory } else { 0 },
+        storage: 0,
     };
-    let mut out = cgroup_values(pod_requests(pod), whole_limits(pod).over(limit));
+    let limit = whole_limits(pod).over(limit).widened(Amounts::read(spec(pod).overhead.as_ref()));
+    let mut out = cgroup_values(pod_requests(pod), limit);
     if let Some(max) = pids_max {
         let mut pids = LinuxPids::default();
         pids.set_limit(max);
@@ -251,7 +272,7 @@ mod tests {
         let whole = serde_json::json!({"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "64Mi"}});
         pod.spec.as_mut().unwrap().resources = Some(serde_json::from_value(whole).unwrap());
         assert_eq!(qos_class(&pod), QosClass::Burstable);
-        assert_eq!(pod_requests(&pod), Amounts { cpu_milli: 250, memory: 64 << 20 });
+        assert_eq!(pod_requests(&pod), Amounts { cpu_milli: 250, memory: 64 << 20, storage: 0 });
         let json = serde_json::to_string(&pod_resources(&pod, None)).unwrap();
         insta::assert_snapshot!(json, @r#"{"memory":{"limit":67108864},"cpu":{"shares":256,"quota":50000,"period":100000}}"#);
     }

@@ -1,17 +1,17 @@
-//! A pod's volumes: where each comes from, what files a projected one holds, where containers mount them.
+//! A pod's volumes: where each comes from, where containers mount them.
 //!
-//! Owns: the plan and the payloads. Does not own: directories, mounts, tokens (the edge's), fetching objects.
+//! Owns: the plan. Does not own: what files a projected one holds (`payload`), directories, mounts, tokens (the edge's),
+//! fetching objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, Container, DownwardAPIVolumeFile, KeyToPath, Pod, SecretProjection, Volume, VolumeMount,
-    VolumeProjection,
+    ConfigMapProjection, Container, DownwardAPIVolumeFile, Pod, SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
 
 use crate::containers::{containers, spec};
-use crate::env::{ConfigError, Facts, Objects, config_map, expand, field, resource, secret};
+use crate::env::{ConfigError, expand};
 use crate::oci::Propagation;
 use crate::quantity;
 
@@ -37,8 +37,10 @@ pub enum VolumeKind {
     EmptyDir {
         /// In memory (tmpfs).
         memory: bool,
-        /// Bytes; only a tmpfs enforces it.
+        /// Bytes; a tmpfs enforces it, of a directory on disk the kubelet measures it.
         size_max: Option<i64>,
+        /// Permission bits, unless a group owns it.
+        mode: u32,
     },
     /// A path of the node.
     HostPath {
@@ -79,6 +81,8 @@ pub struct Projection {
     pub parts: Vec<Part>,
     /// Mode of files that do not say their own.
     pub default_mode: u32,
+    /// Owner of files that do not say their own; `None` is root.
+    pub default_user: Option<i64>,
     /// Kept in memory: it holds secrets.
     pub memory: bool,
 }
@@ -96,6 +100,8 @@ pub enum Part {
     Token {
         /// File name.
         path: String,
+        /// Owner of the file.
+        user: Option<i64>,
         /// What to ask the API server for.
         request: TokenAsk,
     },
@@ -108,15 +114,6 @@ pub struct TokenAsk {
     pub audience: String,
     /// Life in seconds.
     pub life_s: i64,
-}
-
-/// A file of a projection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
-    /// Permission bits.
-    pub mode: u32,
-    /// Contents.
-    pub data: Vec<u8>,
 }
 
 /// A volume's place in a container; the edge resolves the sub-path without following it out of the volume.
@@ -134,6 +131,8 @@ pub struct MountPlan {
     pub recursive_read_only: bool,
     /// How mounts travel.
     pub propagation: Propagation,
+    /// `noexec`, `nodev`, `nosuid`, as asked for.
+    pub options: Vec<&'static str>,
 }
 
 /// The plan of every volume of the pod.
@@ -194,32 +193,6 @@ pub fn tokens(projection: &Projection) -> Vec<TokenAsk> {
     projection.parts.iter().filter_map(ask).collect()
 }
 
-/// The files of a projection, by path below its directory.
-pub fn payload(
-    pod: &Pod,
-    projection: &Projection,
-    objects: &Objects,
-    tokens: &BTreeMap<TokenAsk, String>,
-    facts: &Facts,
-) -> Result<BTreeMap<String, File>, ConfigError> {
-    let mut out = BTreeMap::new();
-    for part in &projection.parts {
-        match part {
-            Part::ConfigMap(p) => add_config_map(&mut out, p, projection.default_mode, objects)?,
-            Part::Secret(p) => add_secret(&mut out, p, projection.default_mode, objects)?,
-            Part::Downward(items) => add_fields(&mut out, pod, items, projection.default_mode, facts)?,
-            Part::Token { path, request } => {
-                let token = tokens
-                    .get(request)
-                    .ok_or_else(|| ConfigError::NoObject { kind: "service account token", name: path.clone() })?;
-                let file = File { mode: projection.default_mode, data: token.clone().into_bytes() };
-                out.insert(path.clone(), file);
-            }
-        }
-    }
-    Ok(out)
-}
-
 /// Where a container mounts which volumes; `dirs` are the volumes' directories by name.
 pub fn mounts(
     container: &Container,
@@ -251,7 +224,17 @@ fn one_mount(
             Some("Bidirectional") => Propagation::Bidirectional,
             _ => Propagation::Private,
         },
+        options: bind_options(mount)?,
     })
+}
+
+fn bind_options(mount: &VolumeMount) -> Result<Vec<&'static str>, ConfigError> {
+    let known = |word: &String| {
+        let option = ["noexec", "nodev", "nosuid"].into_iter().find(|o| o == word);
+        let what = || format!("volumeMounts[{}].bindMountOptions: {word}", mount.mount_path);
+        option.ok_or_else(|| ConfigError::Unsupported { what: what() })
+    };
+    mount.bind_mount_options.iter().flatten().map(known).collect()
 }
 
 fn absolute(path: &str) -> String {
@@ -260,8 +243,9 @@ fn absolute(path: &str) -> String {
 
 fn one(volume: &Volume) -> Result<VolumePlan, ConfigError> {
     let planned = |plugin, kind| Ok(VolumePlan { name: volume.name.clone(), plugin, kind });
-    let projection = |plugin, parts, mode: Option<i32>, memory| {
-        planned(plugin, VolumeKind::Projection(Projection { parts, default_mode: mode_bits(mode), memory }))
+    let projection = |plugin, parts, mode: Option<i32>, default_user, memory| {
+        let default_mode = mode_bits(mode);
+        planned(plugin, VolumeKind::Projection(Projection { parts, default_mode, default_user, memory }))
     };
     if let Some(source) = &volume.host_path {
         let expect = host_path_type(source.type_.as_deref().unwrap_or_default())?;
@@ -270,7 +254,13 @@ fn one(volume: &Volume) -> Result<VolumePlan, ConfigError> {
     if let Some(source) = &volume.config_map {
         let part =
             ConfigMapProjection { items: source.items.clone(), name: source.name.clone(), optional: source.optional };
-        return projection("kubernetes.io~configmap", vec![Part::ConfigMap(part)], source.default_mode, false);
+        return projection(
+            "kubernetes.io~configmap",
+            vec![Part::ConfigMap(part)],
+            source.default_mode,
+            source.default_user,
+            false,
+        );
     }
     if let Some(source) = &volume.secret {
         let part = SecretProjection {
@@ -278,16 +268,22 @@ fn one(volume: &Volume) -> Result<VolumePlan, ConfigError> {
             name: source.secret_name.clone().unwrap_or_default(),
             optional: source.optional,
         };
-        return projection("kubernetes.io~secret", vec![Part::Secret(part)], source.default_mode, true);
+        return projection(
+            "kubernetes.io~secret",
+            vec![Part::Secret(part)],
+            source.default_mode,
+            source.default_user,
+            true,
+        );
     }
     if let Some(source) = &volume.downward_api {
         let part = Part::Downward(source.items.clone().unwrap_or_default());
-        return projection("kubernetes.io~downward-api", vec![part], source.default_mode, false);
+        return projection("kubernetes.io~downward-api", vec![part], source.default_mode, source.default_user, false);
     }
     if let Some(source) = &volume.projected {
         let parts =
             source.sources.iter().flatten().map(|s| projected_part(&volume.name, s)).collect::<Result<Vec<_>, _>>()?;
-        return projection("kubernetes.io~projected", parts, source.default_mode, true);
+        return projection("kubernetes.io~projected", parts, source.default_mode, source.default_user, true);
     }
     if let Some(source) = &volume.empty_dir {
         return planned("kubernetes.io~empty-dir", empty_dir(&volume.name, source)?);
@@ -310,7 +306,9 @@ fn empty_dir(name: &str, source: &k8s_openapi::api::core::v1::EmptyDirVolumeSour
             return Err(ConfigError::Unsupported { what: format!("spec.volumes[{name}].emptyDir.medium: {other}") });
         }
     };
-    Ok(VolumeKind::EmptyDir { memory, size_max: source.size_limit.as_ref().and_then(quantity::units) })
+    let size_max = source.size_limit.as_ref().and_then(quantity::units).filter(|bytes| *bytes > 0);
+    let mode = source.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(0o777);
+    Ok(VolumeKind::EmptyDir { memory, size_max, mode })
 }
 
 fn projected_part(name: &str, source: &VolumeProjection) -> Result<Part, ConfigError> {
@@ -326,7 +324,7 @@ fn projected_part(name: &str, source: &VolumeProjection) -> Result<Part, ConfigE
     if let Some(p) = &source.service_account_token {
         let life_s = p.expiration_seconds.unwrap_or(TOKEN_LIFE_S);
         let request = TokenAsk { audience: p.audience.clone().unwrap_or_default(), life_s };
-        return Ok(Part::Token { path: p.path.clone(), request });
+        return Ok(Part::Token { path: p.path.clone(), user: p.user, request });
     }
     let word = if source.cluster_trust_bundle.is_some() { "clusterTrustBundle" } else { "podCertificate" };
     Err(ConfigError::Unsupported { what: format!("spec.volumes[{name}].projected.sources[].{word}") })
@@ -348,127 +346,4 @@ fn host_path_type(word: &str) -> Result<HostPathType, ConfigError> {
 
 fn mode_bits(mode: Option<i32>) -> u32 {
     mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(DEFAULT_MODE)
-}
-
-fn add_config_map(
-    out: &mut BTreeMap<String, File>,
-    part: &ConfigMapProjection,
-    mode: u32,
-    objects: &Objects,
-) -> Result<(), ConfigError> {
-    let optional = part.optional.unwrap_or(false);
-    let Some(map) = config_map(objects, &part.name, optional)? else { return Ok(()) };
-    let text = map.data.iter().flatten().map(|(k, v)| (k.clone(), v.clone().into_bytes()));
-    let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone()));
-    add_keys(out, text.chain(binary).collect(), part.items.as_deref(), mode, optional, ("configmap", &part.name))
-}
-
-fn add_secret(
-    out: &mut BTreeMap<String, File>,
-    part: &SecretProjection,
-    mode: u32,
-    objects: &Objects,
-) -> Result<(), ConfigError> {
-    let optional = part.optional.unwrap_or(false);
-    let Some(found) = secret(objects, &part.name, optional)? else { return Ok(()) };
-    let data = found.data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone()));
-    add_keys(out, data.collect(), part.items.as_deref(), mode, optional, ("secret", &part.name))
-}
-
-fn add_keys(
-    out: &mut BTreeMap<String, File>,
-    mut data: BTreeMap<String, Vec<u8>>,
-    items: Option<&[KeyToPath]>,
-    mode: u32,
-    optional: bool,
-    object: (&'static str, &str),
-) -> Result<(), ConfigError> {
-    let Some(items) = items.filter(|i| !i.is_empty()) else {
-        out.extend(data.into_iter().map(|(path, data)| (path, File { mode, data })));
-        return Ok(());
-    };
-    for item in items {
-        match data.remove(&item.key) {
-            Some(data) => {
-                let mode = item.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(mode);
-                out.insert(item.path.clone(), File { mode, data });
-            }
-            None if optional => {}
-            None => {
-                return Err(ConfigError::NoObject {
-                    kind: "references non-existent config key",
-                    name: format!("{} in {} {}", item.key, object.0, object.1),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-fn add_fields(
-    out: &mut BTreeMap<String, File>,
-    pod: &Pod,
-    items: &[DownwardAPIVolumeFile],
-    mode: u32,
-    facts: &Facts,
-) -> Result<(), ConfigError> {
-    for item in items {
-        let value = match (&item.field_ref, &item.resource_field_ref) {
-            (Some(reference), _) => field(pod, &reference.field_path, facts)?,
-            (None, Some(reference)) => resource(pod, &Container::default(), reference, facts)?,
-            (None, None) => String::new(),
-        };
-        let mode = item.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(mode);
-        out.insert(item.path.clone(), File { mode, data: value.into_bytes() });
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use k8s_openapi::api::core::v1::ConfigMap;
-
-    #[test]
-    fn a_service_account_volume_holds_token_ca_and_namespace() {
-        let pod: Pod = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "p", "namespace": "ns"},
-            "spec": {"containers": [], "volumes": [{"name": "kube-api-access", "projected": {"defaultMode": 420, "sources": [
-                {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
-                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-                {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}]}
-        }))
-        .unwrap();
-        assert!(references(&pod).0.contains("kube-root-ca.crt"));
-        let plan = plan(&pod).unwrap();
-        let VolumeKind::Projection(projection) = &plan[0].kind else { panic!("{plan:?}") };
-        let map: ConfigMap = serde_json::from_str(r#"{"data":{"ca.crt":"PEM"}}"#).unwrap();
-        let objects =
-            Objects { config_maps: BTreeMap::from([("kube-root-ca.crt".to_owned(), Some(map))]), ..Objects::default() };
-        let tokens = BTreeMap::from([(tokens(projection)[0].clone(), "TOKEN".to_owned())]);
-        let files = payload(&pod, projection, &objects, &tokens, &Facts::default()).unwrap();
-        let text: Vec<String> =
-            files.iter().map(|(path, f)| format!("{path} {:o} {}", f.mode, String::from_utf8_lossy(&f.data))).collect();
-        insta::assert_snapshot!(text.join("\n"), @r"
-        ca.crt 644 PEM
-        namespace 644 ns
-        token 644 TOKEN
-        ");
-    }
-
-    #[test]
-    fn an_absent_object_is_an_error_unless_optional() {
-        let projection = |optional| Projection {
-            parts: vec![Part::ConfigMap(ConfigMapProjection { name: "m".to_owned(), optional, items: None })],
-            default_mode: 0o600,
-            memory: false,
-        };
-        let run = |optional| {
-            let objects = Objects::default();
-            payload(&Pod::default(), &projection(optional), &objects, &BTreeMap::new(), &Facts::default())
-        };
-        assert_eq!(run(None).unwrap_err().to_string(), "configmap \"m\" not found");
-        assert_eq!(run(Some(true)).unwrap(), BTreeMap::new());
-    }
 }

@@ -9,10 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
-use pintle_kubelet_plan::volumes::File;
+use pintle_kubelet_plan::payload::File;
 
 use crate::disk;
 use crate::error::{At as _, FileError};
@@ -31,7 +31,7 @@ pub(super) fn write(dir: &Path, files: &BTreeMap<String, File>, group: Option<u3
     let stamp = jiff::Timestamp::now().strftime("..%Y_%m_%d_%H_%M_%S.%N").to_string();
     let new = dir.join(&stamp);
     disk::make_dir(&new, 0o755)?;
-    own(&new, group)?;
+    own(&new, None, group)?;
     for (path, file) in files {
         write_one(&new, path, file, group)?;
     }
@@ -53,23 +53,25 @@ fn write_one(root: &Path, path: &str, file: &File, group: Option<u32>) -> Result
     }
     let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target).at("make", &target)?;
     out.write_all(&file.data).at("write", &target)?;
-    own(&target, group)?;
+    own(&target, file.user, group)?;
     // Modes are set apart from creation, which the umask narrows; after chown, which clears setuid bits.
     out.set_permissions(fs::Permissions::from_mode(file.mode)).at("set the mode of", &target)
 }
 
-fn own(path: &Path, group: Option<u32>) -> Result<(), FileError> {
-    match group {
-        Some(_) => std::os::unix::fs::chown(path, None, group).at("give to its group", path),
-        None => Ok(()),
+fn own(path: &Path, user: Option<u32>, group: Option<u32>) -> Result<(), FileError> {
+    if user.is_none() && group.is_none() {
+        return Ok(());
     }
+    std::os::unix::fs::chown(path, user, group).at("give to its owner", path)
 }
 
 fn same(data: &Path, files: &BTreeMap<String, File>) -> bool {
     let equal = |(path, file): (&String, &File)| {
         let target = data.join(path);
-        let mode = fs::metadata(&target).map(|m| m.permissions().mode() & 0o7777);
-        mode.is_ok_and(|m| m == file.mode & 0o7777) && fs::read(&target).is_ok_and(|d| d == file.data)
+        let like = |m: fs::Metadata| {
+            m.permissions().mode() & 0o7777 == file.mode & 0o7777 && file.user.is_none_or(|user| user == m.uid())
+        };
+        fs::metadata(&target).is_ok_and(like) && fs::read(&target).is_ok_and(|d| d == file.data)
     };
     let tops: BTreeSet<&str> = files.keys().map(|p| top(p)).collect();
     let present = disk::names(data).unwrap_or_default();
@@ -104,7 +106,7 @@ mod tests {
     use super::*;
 
     fn files(pairs: &[(&str, &str)]) -> BTreeMap<String, File> {
-        let file = |text: &str| File { mode: 0o640, data: text.as_bytes().to_vec() };
+        let file = |text: &str| File { mode: 0o640, user: None, data: text.as_bytes().to_vec() };
         pairs.iter().map(|(p, t)| ((*p).to_owned(), file(t))).collect()
     }
 

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::Pod;
 use pintle_kubelet_plan::containers::uid;
 use pintle_kubelet_plan::env::{Facts, Objects};
+use pintle_kubelet_plan::payload::{File, payload};
 use pintle_kubelet_plan::security::fs_group;
-use pintle_kubelet_plan::volumes::{File, MountPlan, TokenAsk, VolumeKind, VolumePlan, payload, plan};
+use pintle_kubelet_plan::volumes::{MountPlan, TokenAsk, VolumeKind, VolumePlan, plan};
 
 use crate::config::Dirs;
 use crate::disk;
@@ -60,7 +61,10 @@ fn one(dirs: &Dirs, pod: &Pod, volume: &VolumePlan, sources: &Sources) -> Result
     let dir = dirs.volume(uid(pod), volume.plugin, &volume.name);
     match &volume.kind {
         VolumeKind::HostPath { path, expect } => host_path::check(path, *expect),
-        VolumeKind::EmptyDir { memory, size_max } => Ok(empty_dir(&dir, *memory, *size_max, fs_group(pod))?),
+        VolumeKind::EmptyDir { memory, size_max, mode } => {
+            let tmpfs_max = memory.then_some(*size_max);
+            Ok(empty_dir(&dir, tmpfs_max, *mode, fs_group(pod))?)
+        }
         VolumeKind::Projection(projection) => {
             let files = payload(pod, projection, &sources.objects, &sources.tokens, &sources.facts)?;
             disk::make_dir(&dir, 0o755)?;
@@ -81,16 +85,17 @@ fn grouped(mut files: BTreeMap<String, File>, group: Option<u32>) -> BTreeMap<St
     files
 }
 
-fn empty_dir(dir: &Path, memory: bool, size_max: Option<i64>, group: Option<u32>) -> Result<(), FileError> {
+/// `tmpfs_max`: in memory, with at most that many bytes.
+fn empty_dir(dir: &Path, tmpfs_max: Option<Option<i64>>, mode: u32, group: Option<u32>) -> Result<(), FileError> {
     disk::make_dir(dir, 0o755)?;
-    if memory {
+    if let Some(size_max) = tmpfs_max {
         let size = size_max.map(|s| format!(",size={s}")).unwrap_or_default();
         tmpfs(dir, &format!("mode=1777{size}"))?;
     }
     if group.is_some() {
         std::os::unix::fs::chown(dir, None, group).at("give to its group", dir)?;
     }
-    set_mode(dir, if group.is_some() { 0o2777 } else { 0o777 })
+    set_mode(dir, if group.is_some() { 0o2777 } else { mode })
 }
 
 fn set_mode(dir: &Path, mode: u32) -> Result<(), FileError> {

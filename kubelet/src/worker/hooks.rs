@@ -59,6 +59,8 @@ pub(super) async fn run(target: &Target, hook: &LifecycleHandler, limit: Option<
     if let Some(action) = &hook.sleep {
         let pause = Duration::from_secs(u64::try_from(action.seconds).unwrap_or(0));
         tokio::time::sleep(limit.map_or(pause, |l| l.min(pause))).await;
+        return Ok(());
     }
-    Ok(())
+    let what = if hook.tcp_socket.is_some() { "tcpSocket" } else { "a hook without a handler" };
+    Err(PodError::Hook(format!("{what} is not supported: use exec, httpGet or sleep")))
 }

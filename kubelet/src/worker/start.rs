@@ -274,14 +274,8 @@ fn fill_bundle(order: &Order, env: &[(String, String)], _bundle: &Path, rootfs: 
 }
 
 fn bind(order: &Order, index: usize, mount: &MountPlan) -> Result<VolumeBind, PodError> {
-    let dirs = &order.ctx.config.dirs;
-    Ok(VolumeBind {
-        source: volumes::source(dirs, &order.pod, &order.container.name, index, mount)?,
-        mount_path: mount.mount_path.clone(),
-        read_only: mount.read_only,
-        recursive_read_only: mount.recursive_read_only,
-        propagation: mount.propagation,
-    })
+    let source = volumes::source(&order.ctx.config.dirs, &order.pod, &order.container.name, index, mount)?;
+    Ok(VolumeBind::new(source, mount))
 }
 
 /// Reads a file of a container's root without following a link out of it; absent is empty.

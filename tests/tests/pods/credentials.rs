@@ -120,10 +120,12 @@ fn a_running_container_sees_the_next_token_and_every_token_names_its_pod() {
     let k = Kubectl::new(&cluster, "v1.37");
     let source = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 600, "audience": "vault"}});
     let spec = json!({
+        "serviceAccountName": "keeper",
         "volumes": [{"name": "held", "projected": {"sources": [source]}}],
         "containers": [container("main", "exec sleep 1000", json!({"volumeMounts": [{"name": "held", "mountPath": "/held"}]}))],
     });
-    apply(&k, vec![pod("holder", spec)]);
+    let keeper = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "keeper"}});
+    apply(&k, vec![keeper, pod("holder", spec)]);
     k.ok(&["wait", "pod/holder", "--for=condition=Ready", "--timeout=60s"]);
     let read = || k.ok(&["exec", "holder", "--", "cat", "/held/token"]);
     let first = read();
@@ -145,7 +147,7 @@ fn a_running_container_sees_the_next_token_and_every_token_names_its_pod() {
         let answer = k.ok_with(&["create", "-f", "-", "-o", "json"], &review.to_string());
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["status"]["authenticated"], true, "{answer}");
-        assert_eq!(answer["status"]["user"]["username"], "system:serviceaccount:default:default");
+        assert_eq!(answer["status"]["user"]["username"], "system:serviceaccount:default:keeper");
         assert_eq!(answer["status"]["user"]["extra"]["authentication.kubernetes.io/pod-uid"], json!([uid]));
     }
     cluster.down();

@@ -38,7 +38,15 @@ pub fn pods(cluster: &Cluster) -> Vec<Value> {
     );
     let mut fails = hooked("fails", "sleep 1000", json!({"postStart": exec("echo no luck; exit 9")}));
     fails["spec"]["restartPolicy"] = json!("Never");
-    vec![commands, requests, pauses, fails]
+    let mut signalled = hooked(
+        "signalled",
+        "trap 'echo usr1 >> /host/story; exit 0' USR1; sleep 1000 & wait",
+        json!({"stopSignal": "SIGUSR1"}),
+    );
+    signalled["spec"]["os"] = json!({"name": "linux"});
+    // A hook Kubernetes' types still have and no kubelet runs.
+    let dialled = hooked("dialled", "sleep 1000", json!({"postStart": {"tcpSocket": {"port": 80}}}));
+    vec![commands, requests, pauses, fails, signalled, dialled]
 }
 
 pub fn check(k: &Kubectl<'_>, cluster: &Cluster) {
@@ -73,5 +81,12 @@ pub fn check(k: &Kubectl<'_>, cluster: &Cluster) {
     assert_eq!(k.field("pod/fails", "{.status.containerStatuses[0].state.terminated.exitCode}"), "137");
     k.until(&["get", "events", "--field-selector", "involvedObject.name=fails,reason=FailedPostStartHook"], |text| {
         text.contains("the command exited with 9: no luck")
+    });
+
+    k.ok(&["wait", "pod/signalled", "--for=condition=Ready", "--timeout=60s"]);
+    k.ok(&["delete", "pod", "signalled"]);
+    assert_eq!(told(cluster, "signalled", "story"), "usr1\n");
+    k.until(&["get", "events", "--field-selector", "involvedObject.name=dialled,reason=FailedPostStartHook"], |text| {
+        text.contains("tcpSocket is not supported: use exec, httpGet or sleep")
     });
 }

@@ -11,6 +11,7 @@ mod credentials;
 #[expect(dead_code, reason = "shared with the test of kubectl's verbs, which uses more of it")]
 mod driver;
 mod hooks;
+mod hosts;
 mod lives;
 mod logs;
 mod probes;
@@ -29,12 +30,13 @@ struct Area {
     check: fn(&Kubectl<'_>, &Cluster),
 }
 
-const AREAS: [Area; 6] = [
+const AREAS: [Area; 7] = [
     Area { name: "refusals", pods: refusals::pods, check: refusals::check },
     Area { name: "lives", pods: lives::pods, check: lives::check },
     Area { name: "hooks", pods: hooks::pods, check: hooks::check },
     Area { name: "probes", pods: probes::pods, check: probes::check },
     Area { name: "logs", pods: logs::pods, check: logs::check },
+    Area { name: "hosts", pods: hosts::pods, check: hosts::check },
     Area { name: "attach", pods: attach::pods, check: attach::check },
 ];
 

@@ -35,6 +35,11 @@ fn held_back() -> Vec<(&'static str, Value, [&'static str; 2])> {
             [sandbox, "spec.containers[main].ports[].hostPort: 8080 (use a Service of type NodePort, or hostNetwork)"],
         ),
         (
+            "strange-runtime",
+            json!({"runtimeClassName": "sandboxed", "containers": [idle(json!({}))]}),
+            [sandbox, "spec.runtimeClassName: RuntimeClass \"sandboxed\" not found"],
+        ),
+        (
             "huge-volume",
             with_volume(json!({"emptyDir": {"medium": "HugePages"}})),
             ["FailedMount", "spec.volumes[data].emptyDir.medium: HugePages is not supported on this node"],
