@@ -3,6 +3,7 @@
 //! Owns: the order of the plugins, what they see, and their locks. Does not own: their decisions, which are pure
 //! functions in their own files.
 
+mod certificate_subject;
 mod default_tolerations;
 mod namespace_lifecycle;
 mod node_restriction;
@@ -87,6 +88,7 @@ pub const PLUGINS: &[&dyn Plugin] = &[
     &taint_nodes::TaintNodes,
     &priority::Priority,
     &default_tolerations::DefaultTolerations,
+    &certificate_subject::CertificateSubject,
     &requester::Requester,
     &service_addresses::ServiceAddresses,
 ];

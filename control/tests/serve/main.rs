@@ -335,3 +335,29 @@ async fn discovery_and_openapi_describe_every_kind() {
     let again = client.send(Method::GET, "/apis", &[accept[0], ("if-none-match", &tag)], "").await;
     assert_eq!(again.status().as_u16(), 304);
 }
+
+/// A PEM request for a certificate of these groups.
+fn certificate_request(groups: &[&str]) -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "jane");
+    for group in groups {
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, *group);
+    }
+    params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+}
+
+#[tokio::test]
+async fn nobody_asks_for_a_certificate_of_the_masters() {
+    let server = server().await;
+    let mut client = server.admin().await;
+    let mut ask = async |name: &str, groups: &[&str]| {
+        let request = k8s_openapi::ByteString(certificate_request(groups).into_bytes());
+        let spec =
+            json!({"request": request, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]});
+        let body = json!({"metadata": {"name": name}, "spec": spec});
+        client.post("/apis/certificates.k8s.io/v1/certificatesigningrequests", &body).await.message()
+    };
+    insta::assert_snapshot!(ask("a", &["system:masters"]).await, @r#"403 certificatesigningrequests.certificates.k8s.io "a" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"#);
+    assert_eq!(ask("b", &["devs"]).await, "201 ");
+}

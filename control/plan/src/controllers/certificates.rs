@@ -1,18 +1,18 @@
 //! Certificate requests: who may have which certificate, signing, and removal of old requests.
 //!
-//! Owns the decision. Does not own the CA's key: the plan says "sign this for so long", the edge signs. Requests for
+//! Owns the decision; what each signer demands is in `rules.rs`. Does not own the CA's key: the plan says "sign this for so long", the edge signs. Requests for
 //! signers that are not listed here are left to whoever owns them.
 
-use std::collections::BTreeSet;
+mod rules;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest as Csr, CertificateSigningRequestCondition};
 use k8s_openapi::api::core::v1::Node;
 
+use self::rules::{addresses, claims_only_itself, is_ready, well_formed};
 use super::common::{conditions, meta};
 use super::{
-    Action, Answer, Change, Controller, CsrSubject, Key, KeyUse, KindRef, Name, Part, Plan, Question, Snapshot, View,
-    encode,
+    Action, Answer, Change, Controller, CsrSubject, Key, KindRef, Name, Part, Plan, Question, Snapshot, View, encode,
 };
 
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
@@ -66,9 +66,9 @@ impl Controller for Approver {
         const { &[KindRef::of::<Csr>(), KindRef::of::<Node>()] }
     }
     fn keys(&self, change: &Change, snapshot: &Snapshot) -> Vec<Key> {
-        // A serving certificate may wait for the node to report its addresses.
+        // A serving certificate may wait for the node to report its addresses, or for another to be gone from them.
         if let Some((old, new)) = change.of::<Node>() {
-            let same = old.zip(new).is_some_and(|(o, n)| addresses(o) == addresses(n));
+            let same = old.zip(new).is_some_and(|(o, n)| addresses(o) == addresses(n) && is_ready(o) == is_ready(n));
             let waiting = snapshot.list::<Csr>().filter(|c| !same && !is_decided(c));
             return waiting.map(|c| Key::new(KindRef::of::<Csr>(), Name::new("", meta::name(&c.metadata)))).collect();
         }
@@ -127,61 +127,6 @@ fn approval(csr: &Csr, subject: &CsrSubject, snapshot: &Snapshot) -> Option<&'st
             Some("Auto approving the proxy's client certificate of a node.")
         }
         _ => None,
-    }
-}
-
-/// A serving certificate may name the node itself and the addresses it reports, nothing else.
-fn claims_only_itself(csr: &Csr, subject: &CsrSubject, snapshot: &Snapshot) -> bool {
-    let Some(name) = requesting_node(csr) else { return false };
-    let Some(node) = snapshot.get::<Node>(&Name::new("", name)) else { return false };
-    let mut own = addresses(node);
-    own.insert(name);
-    csr.spec.username.as_deref() == Some(&subject.common_name)
-        && subject.dns_names.iter().chain(&subject.addresses).all(|claimed| own.contains(claimed.as_str()))
-}
-
-fn addresses(node: &Node) -> BTreeSet<&str> {
-    node.status.iter().flat_map(|s| s.addresses.iter().flatten()).map(|a| a.address.as_str()).collect()
-}
-
-/// What each signer demands of the request itself, whoever approved it.
-fn well_formed(csr: &Csr, subject: &CsrSubject) -> Result<KeyUse, String> {
-    let usages: BTreeSet<&str> = csr.spec.usages.iter().flatten().map(String::as_str).collect();
-    let allow = |extra: &'static str| {
-        let known = ["digital signature", "key encipherment", extra];
-        usages.contains(extra) && usages.iter().all(|u| known.contains(u))
-    };
-    let bare = subject.dns_names.is_empty() && subject.addresses.is_empty() && !subject.other_names;
-    let is_node = subject.common_name.strip_prefix(NODE_PREFIX).is_some_and(|n| !n.is_empty())
-        && subject.organizations == [NODES];
-    let demand = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_owned()) };
-    match csr.spec.signer_name.as_str() {
-        KUBELET_CLIENT => {
-            demand(is_node, "the subject must be system:node:<name> of organization system:nodes")?;
-            demand(bare, "subject alternative names are not allowed")?;
-            demand(allow("client auth"), "usages must be client auth, digital signature, key encipherment")?;
-            Ok(KeyUse::Client)
-        }
-        KUBELET_SERVING => {
-            demand(is_node, "the subject must be system:node:<name> of organization system:nodes")?;
-            let named = !subject.dns_names.is_empty() || !subject.addresses.is_empty();
-            demand(named && !subject.other_names, "subject alternative names must be DNS names or addresses")?;
-            demand(allow("server auth"), "usages must be server auth, digital signature, key encipherment")?;
-            Ok(KeyUse::Server)
-        }
-        PROXY_CLIENT => {
-            demand(subject.common_name == "system:kube-proxy", "the common name must be system:kube-proxy")?;
-            demand(subject.organizations.is_empty() && bare, "organizations and alternative names are not allowed")?;
-            demand(allow("client auth"), "usages must be client auth, digital signature, key encipherment")?;
-            Ok(KeyUse::Client)
-        }
-        API_CLIENT => {
-            let master = subject.organizations.iter().any(|o| o == "system:masters");
-            demand(!master, "organization system:masters is not allowed")?;
-            demand(usages.contains("client auth"), "usages must contain client auth")?;
-            Ok(KeyUse::Client)
-        }
-        other => Err(format!("signer {other} is not ours")),
     }
 }
 

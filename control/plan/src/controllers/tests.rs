@@ -214,6 +214,11 @@ fn request(sim: &mut Sim, name: &str, who: (&str, &str), signer: &str, usage: &s
     }));
 }
 
+fn approve(sim: &mut Sim, name: &str) {
+    let approved = json!({"conditions": [{"type": "Approved", "status": "True"}]});
+    sim.edit::<Csr>("", name, |csr| csr.status = serde_json::from_value(approved).unwrap());
+}
+
 fn subject(name: &str, organization: &str, dns: &[&str], addresses: &[&str]) -> CsrSubject {
     let words = |l: &[&str]| l.iter().map(|w| (*w).to_owned()).collect();
     CsrSubject {
@@ -230,8 +235,16 @@ fn nodes_get_the_certificates_they_may_have_and_no_others() {
     use super::certificates::{Approver, Cleaner, Signer};
     let mut sim = Sim::new(&[&Approver, &Signer, &Cleaner]);
     let mut n1 = node("n1");
-    n1["status"]["addresses"] = json!([{"type": "InternalIP", "address": "192.0.2.1"}]);
+    let told = ["192.0.2.1", "192.0.2.3", "10.43.0.1", "kubernetes.default.svc", "n1.example.com"];
+    n1["status"]["addresses"] = told.map(|address| json!({"type": "InternalIP", "address": address})).into();
     sim.create::<Node>(n1);
+    let mut n3 = node("n3");
+    n3["status"]["addresses"] = json!([{"type": "InternalIP", "address": "192.0.2.3"}]);
+    n3["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+    sim.create::<Node>(n3);
+    let ports = json!([{"port": 443}]);
+    sim.create::<Service>(json!({"metadata": {"name": "kubernetes", "namespace": "default"},
+        "spec": {"clusterIP": "10.43.0.1", "ports": ports}}));
     let (joiner, me) = (("system:bootstrap:abcdef", "system:bootstrappers"), ("system:node:n1", "system:nodes"));
     let (client, serving) = ("kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving");
     let proxy = "pintle.dev/kube-proxy-client";
@@ -254,20 +267,65 @@ fn nodes_get_the_certificates_they_may_have_and_no_others() {
         subject("system:kube-proxy", "system:masters", &[], &[]),
     );
     request(&mut sim, "bootstrapper-proxies", joiner, proxy, "client auth", subject("system:kube-proxy", "", &[], &[]));
+    let person = ("jane", "system:authenticated");
+    let api = "kubernetes.io/kube-apiserver-client";
+    let masters = subject("jane", "system:masters", &[], &[]);
+    request(&mut sim, "person-waits", person, api, "client auth", subject("jane", "devs", &[], &[]));
+    request(&mut sim, "person-is-approved", person, api, "client auth", subject("jane", "devs", &[], &[]));
+    request(&mut sim, "person-as-master", person, api, "client auth", masters);
+    request(&mut sim, "person-as-node", person, api, "client auth", n("n1"));
+    request(
+        &mut sim,
+        "person-as-account",
+        person,
+        api,
+        "client auth",
+        subject("system:serviceaccount:a:b", "", &[], &[]),
+    );
+    let kubelets = subject("kube-apiserver-kubelet-client", "", &[], &[]);
+    request(&mut sim, "person-as-server", person, api, "client auth", kubelets);
+    request(&mut sim, "person-serves", person, api, "server auth", subject("jane", "devs", &[], &[]));
+    for name in ["is-approved", "as-master", "as-node", "as-account", "as-server", "serves"] {
+        approve(&mut sim, &format!("person-{name}"));
+    }
+    request(&mut sim, "serves-another-node-s-address", me, serving, "server auth", s("n1", "192.0.2.3"));
+    request(&mut sim, "serves-a-service-s-address", me, serving, "server auth", s("n1", "10.43.0.1"));
+    request(
+        &mut sim,
+        "serves-as-reported-server",
+        me,
+        serving,
+        "server auth",
+        s("kubernetes.default.svc", "192.0.2.1"),
+    );
+    request(&mut sim, "serves-own-host-name", me, serving, "server auth", s("n1.example.com", "192.0.2.1"));
     request(&mut sim, "of-somebody-else", me, "example.com/x", "client auth", n("n1"));
     sim.settle();
     let told = sim.told();
+    let refused = sim.list::<Csr>().into_iter().filter_map(|c| {
+        let failed = c.status?.conditions?.into_iter().find(|condition| condition.type_ == "Failed")?;
+        Some(format!("{}: {}", c.metadata.name?, failed.message?))
+    });
+    insta::assert_snapshot!(refused.collect::<Vec<_>>().join("\n"), @r#"
+    person-as-account: common name "system:serviceaccount:a:b" is not given by this signer
+    person-as-master: organization system:masters is not given by this signer
+    person-as-node: organization system:nodes is not given by this signer
+    person-as-server: common name "kube-apiserver-kubelet-client" is not given by this signer
+    person-serves: usages must be client auth, digital signature, key encipherment
+    "#);
     let signed: Vec<&str> = told.lines().filter(|l| l.contains(" sign ")).collect();
     insta::assert_snapshot!(signed.join("\n"), @"
     certificate-signer: sign joins for 31536000s as Client
+    certificate-signer: sign person-is-approved for 31536000s as Client
     certificate-signer: sign proxies for 31536000s as Client
     certificate-signer: sign renews for 31536000s as Client
     certificate-signer: sign serves for 31536000s as Server
+    certificate-signer: sign serves-own-host-name for 31536000s as Server
     ");
     sim.advance(3600);
     sim.settle();
     let left: Vec<_> = sim.list::<Csr>().into_iter().filter_map(|c| c.metadata.name).collect();
-    assert_eq!(left.len(), 7, "decided requests go after an hour: {left:?}");
+    assert_eq!(left.len(), 11, "decided requests go after an hour: {left:?}");
     sim.advance(23 * 3600);
     sim.settle();
     assert!(sim.list::<Csr>().is_empty(), "the others after a day");
