@@ -84,7 +84,7 @@ async fn failures_read_as_clients_know_them() {
     400 field label not supported: spec.x
     504 Timeout: Too large resource version: 99999, current: 9
     403 namespaces "default" is forbidden: this namespace may not be deleted
-    415 the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json
+    415 the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml
     406 only the following media types are accepted: application/json, application/json;as=Table;g=meta.k8s.io;v=v1
     "#);
 }
