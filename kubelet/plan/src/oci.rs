@@ -142,8 +142,8 @@ pub fn container_spec(input: &ContainerInput<'_>) -> Result<Spec, ConfigError> {
 }
 
 /// An exec's process: the container's own, with another command.
-pub fn exec_process(spec: &Spec, command: Vec<String>, terminal: bool) -> Process {
-    let mut out = spec.process().clone().unwrap_or_default();
+pub fn exec_process(own: &Process, command: Vec<String>, terminal: bool) -> Process {
+    let mut out = own.clone();
     out.set_args(Some(command)).set_terminal(Some(terminal));
     if terminal {
         let mut env = out.env().clone().unwrap_or_default();

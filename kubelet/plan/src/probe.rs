@@ -64,6 +64,13 @@ pub enum Check {
         /// Port.
         port: u16,
     },
+    /// Ask `grpc.health.v1.Health`; SERVING is success. Always at the pod's address.
+    Grpc {
+        /// Port.
+        port: u16,
+        /// Which service; empty asks for the whole server.
+        service: String,
+    },
     /// Cannot be asked; says why.
     Impossible {
         /// Why.
@@ -131,7 +138,7 @@ pub fn probes(container: &Container) -> Vec<ProbePlan> {
 /// `None` once the period's own rhythm takes over. Extra failures do not count. Exec probes are too dear for it.
 pub fn eager_delay(plan: &ProbePlan, tally: &Tally) -> Option<SignedDuration> {
     const FIRST_MS: i64 = 5;
-    let cheap = matches!(plan.check, Check::Http { .. } | Check::Tcp { .. });
+    let cheap = matches!(plan.check, Check::Http { .. } | Check::Tcp { .. } | Check::Grpc { .. });
     if !cheap || plan.kind == ProbeKind::Liveness || tally.good.is_some() || tally.eager >= 20 {
         return None;
     }
@@ -181,7 +188,14 @@ fn check(probe: &Probe, container: &Container) -> Check {
             Err(reason) => Check::Impossible { reason },
         };
     }
-    Check::Impossible { reason: "grpc probes are not supported on this node".to_owned() }
+    if let Some(grpc) = &probe.grpc {
+        let service = grpc.service.clone().unwrap_or_default();
+        return match port(&IntOrString::Int(grpc.port), container) {
+            Ok(port) => Check::Grpc { port, service },
+            Err(reason) => Check::Impossible { reason },
+        };
+    }
+    Check::Impossible { reason: "the probe has none of exec, httpGet, tcpSocket and grpc".to_owned() }
 }
 
 fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {

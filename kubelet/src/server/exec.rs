@@ -17,7 +17,7 @@ use super::{Body, text};
 use crate::context::Context;
 use crate::error::{At as _, FileError, PodError, chain};
 use crate::shim::Shim;
-use crate::worker::exec;
+use crate::worker::exec::Line;
 
 /// What a client wants of a container.
 struct Wish {
@@ -82,26 +82,22 @@ struct Ours {
 
 async fn run(wish: &Wish, sink: &mut Sink, source: Source) -> Result<i32, PodError> {
     match &wish.command {
-        Some(command) if wish.tty => {
-            let mut running =
-                exec::start(&wish.ctx, &wish.pod_uid, &wish.container, &wish.id, command.clone(), None, None).await?;
-            let ours = match running.console.take() {
-                Some(master) => both_ways(&master)?,
-                None => Ours::default(),
-            };
-            let target = Some((running.shim.clone(), Some(running.exec)));
-            pump(wish, ours, sink, source, target).await;
-            Ok(running.wait().await?.code)
-        }
         Some(command) => {
-            let (ours, theirs) = pipes()?;
-            let fds = [theirs[0].as_fd(), theirs[1].as_fd(), theirs[2].as_fd()];
-            let command = command.clone();
-            let start = exec::start(&wish.ctx, &wish.pod_uid, &wish.container, &wish.id, command, Some(fds), None);
-            let mut running = start.await?;
-            drop(theirs);
-            pump(wish, ours, sink, source, None).await;
-            Ok(running.wait().await?.code)
+            let mut line = Line::open(&wish.ctx, &wish.pod_uid, &wish.container, &wish.id).await?;
+            let exec = if wish.tty {
+                let mut begun = line.begin(command.clone(), None, None).await?;
+                let ours = begun.console.take().map_or_else(|| Ok(Ours::default()), |master| both_ways(&master))?;
+                pump(wish, ours, sink, source, Some((line.shim.clone(), Some(begun.exec)))).await;
+                begun.exec
+            } else {
+                let (ours, theirs) = pipes()?;
+                let fds = [theirs[0].as_fd(), theirs[1].as_fd(), theirs[2].as_fd()];
+                let begun = line.begin(command.clone(), Some(fds), None).await?;
+                drop(theirs);
+                pump(wish, ours, sink, source, None).await;
+                begun.exec
+            };
+            Ok(line.wait(exec).await?.code)
         }
         None => {
             let (ours, theirs) = pipes()?;

@@ -172,6 +172,10 @@ impl Worker {
             let message = format!("{} probe failed: {why}", report.kind.word());
             self.ctx.event(&self.pod, Some(spec), "Unhealthy", message);
         }
+        if let (Some(why), Some((_, spec))) = (&report.warning, find(&self.pod, &report.container)) {
+            let message = format!("{} probe warning: {why}", report.kind.word());
+            self.ctx.event(&self.pod, Some(spec), "ProbeWarning", message);
+        }
         let unhealthy = |probe| Some(Unhealthy { probe, grace_s: report.grace_s });
         match (report.kind, report.good) {
             (_, None) => {}

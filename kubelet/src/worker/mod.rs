@@ -13,6 +13,7 @@ mod adopt;
 mod apply;
 mod containers;
 pub(crate) mod exec;
+mod grpc;
 mod handle;
 mod hooks;
 mod http;
@@ -87,6 +88,8 @@ pub(crate) struct ProbeReport {
     pub(crate) good: Option<bool>,
     /// Why this question failed, if it did and is to be told.
     pub(crate) failure: Option<String>,
+    /// What people should know of a question that succeeded.
+    pub(crate) warning: Option<String>,
     pub(crate) grace_s: Option<i64>,
 }
 

@@ -18,7 +18,15 @@ pub fn pods(_: &Cluster) -> Vec<Value> {
         "startupProbe": {"exec": {"command": ["sh", "-c", "echo not yet; exit 1"]}, "periodSeconds": 1,
             "failureThreshold": 2, "terminationGracePeriodSeconds": 1},
     });
+    // Nothing there speaks gRPC, and what answers the other probe sends people away.
+    let away = "mkdir -p /www/cgi-bin; printf '#!/bin/sh\\nprintf \"Status: 302 Found\\\\nLocation: http://192.0.2.1/\\\\n\\\\n\"\\n' > /www/cgi-bin/away
+                chmod +x /www/cgi-bin/away; exec httpd -f -p 8080 -h /www";
+    let odd = json!({
+        "readinessProbe": {"httpGet": {"port": 8080, "path": "/cgi-bin/away"}, "periodSeconds": 1},
+        "livenessProbe": {"grpc": {"port": 8080, "service": "web"}, "periodSeconds": 1, "failureThreshold": 1000},
+    });
     vec![
+        pod("odd", json!({"containers": [container("main", away, odd)]})),
         pod("probed", json!({"containers": [container("main", serve, each)]})),
         pod("slow", json!({"containers": [container("main", "sleep 1000", slow)]})),
     ]
@@ -47,4 +55,9 @@ pub fn check(k: &Kubectl<'_>, _: &Cluster) {
     k.until(&["get", "pod", "slow", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"], |n| {
         n.parse::<u32>().is_ok_and(|n| n >= 1)
     });
+    k.until(&["get", "events", "--field-selector", &about("odd")], |text| {
+        text.contains("Readiness probe warning: Probe terminated redirects, last answer: 302")
+            && text.contains("Liveness probe failed: failed to connect service")
+    });
+    k.ok(&["wait", "pod/odd", "--for=condition=Ready", "--timeout=60s"]);
 }
