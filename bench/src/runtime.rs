@@ -51,7 +51,10 @@ const FLOOR: &str = include_str!("../floor.c");
 /// Runs everything and prints Markdown.
 pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.reaped {
-        Some(work) => measure(arguments, &Site::new(arguments, work)?),
+        Some(work) => {
+            let _roots = site::Tmpfs::mount(&work.join("roots"))?;
+            measure(arguments, &Site::new(arguments, work)?)
+        }
         None => below_a_reaper(),
     }
 }

@@ -79,6 +79,9 @@ pub struct Created {
     pub cgroups: Cgroups,
     /// Its configuration.
     pub spec: Spec,
+    /// What is on disk about it.
+    stored: Stored,
+    dir: Dir,
 }
 
 /// Reads and checks a bundle's config.json.
@@ -100,13 +103,23 @@ pub fn load_spec(bundle: &Path) -> Result<Spec> {
 
 /// OCI create.
 pub fn create(env: &Env, request: CreateRequest) -> Result<Created> {
-    let dir = env.root.container(&request.id)?;
-    if dir.exists() {
+    // Said before anything is read: it explains more than a bundle that is gone.
+    if env.root.container(&request.id)?.exists() {
         return Err(Error::AlreadyExists);
     }
     let bundle =
         std::fs::canonicalize(&request.bundle).doing(|| format!("open bundle {}", request.bundle.display()))?;
     let spec = load_spec(&bundle)?;
+    create_from(env, CreateRequest { bundle, ..request }, spec)
+}
+
+/// OCI create, with the configuration loaded; `request.bundle` is canonical.
+pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Created> {
+    let dir = env.root.container(&request.id)?;
+    if dir.exists() {
+        return Err(Error::AlreadyExists);
+    }
+    let bundle = request.bundle.clone();
     let rootfs = bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path()));
     if !rootfs.is_dir() {
         return Err(Error::Usage(format!("root.path: {} is not a directory", rootfs.display())));
@@ -171,7 +184,7 @@ fn create_in(
     if let (Some(listener), Some(seccomp)) = (&launched.listener, linux.and_then(|linux| linux.seccomp().as_ref())) {
         crate::notify::hand_over(listener, seccomp, &stored, launched.pid)?;
     }
-    Ok(Created { launched, plan, cgroups: cgroups.clone(), spec: *spec })
+    Ok(Created { launched, plan, cgroups: cgroups.clone(), spec: *spec, stored, dir: dir.clone() })
 }
 
 /// Whatever init seems to have failed of: if the kernel killed somebody for memory, that is the cause to tell.
@@ -296,9 +309,22 @@ pub fn start(env: &Env, id: &str) -> Result<()> {
         }
     }
     let init = pidfd::open(Pid::from_raw(stored.init_process_pid)).doing(|| "open init".to_owned())?;
-    knock(&dir, &init)?;
-    let state = hook_state(&stored, Some(stored.init_process_pid), "running");
-    run_hooks(env, &hooks_of(&stored.config, "poststart"), &state, &stored.bundle)
+    start_known(env, &dir, &stored, &init)
+}
+
+/// OCI start by the one who created it: `run`.
+pub fn start_created(env: &Env, created: &Created) -> Result<()> {
+    start_known(env, &created.dir, &created.stored, &created.launched.pidfd)
+}
+
+fn start_known(env: &Env, dir: &Dir, stored: &Stored, init: &OwnedFd) -> Result<()> {
+    knock(dir, init)?;
+    let hooks = hooks_of(&stored.config, "poststart");
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let state = hook_state(stored, Some(stored.init_process_pid), "running");
+    run_hooks(env, &hooks, &state, &stored.bundle)
 }
 
 /// Lets init go on, which waits to read from the fifo; the fifo goes, and with it the status `created`.
@@ -395,6 +421,11 @@ pub fn delete(env: &Env, id: &str, force: Force) -> Result<()> {
         return Err(Error::WrongState(format!("cannot delete container {id} that is not stopped: {word}")));
     }
     destroy(env, &dir, &stored)
+}
+
+/// OCI delete by the one who created it: `run`.
+pub fn delete_created(env: &Env, created: &Created) -> Result<()> {
+    destroy(env, &created.dir, &created.stored)
 }
 
 /// Kills whatever is left, removes cgroups and state, runs poststop hooks. Each may be gone already.

@@ -44,10 +44,14 @@ const NAMESPACES: [(&str, u64); 7] = [
 ];
 
 /// Runs it; comes back when it has become the program.
-pub fn exec(env: &Env, mut request: ExecRequest) -> Result<Launched> {
-    let dir = env.root.container(&request.id)?;
-    let stored = dir.load()?;
-    match dir.status(&stored) {
+pub fn exec(env: &Env, request: ExecRequest) -> Result<Launched> {
+    let stored = env.root.container(&request.id)?.load()?;
+    exec_in(env, request, &stored)
+}
+
+/// The same, in a container whose state was read already.
+pub fn exec_in(env: &Env, mut request: ExecRequest, stored: &Stored) -> Result<Launched> {
+    match env.root.container(&request.id)?.status(stored) {
         Status::Stopped => return Err(Error::WrongState("cannot exec in a stopped container".to_owned())),
         Status::Paused if !request.ignore_paused => {
             let text = "cannot exec in a paused container (use --ignore-paused to override)";
@@ -56,8 +60,8 @@ pub fn exec(env: &Env, mut request: ExecRequest) -> Result<Launched> {
         Status::Created | Status::Running | Status::Paused => {}
     }
     pintle_runtime_plan::spec::check_process_labels(&request.process, security())?;
-    let init = open_init(&stored)?;
-    let plan = plan_exec(&plan_request(env, &request, &stored));
+    let init = open_init(stored)?;
+    let plan = plan_exec(&plan_request(env, &request, stored));
     let mut slots = Slots::new(plan.slots);
     slots.put(Slot::INIT, init);
     if let Some([stdin, stdout, stderr]) = request.stdio.take() {

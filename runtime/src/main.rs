@@ -23,6 +23,7 @@ mod protect;
 mod shim;
 mod state;
 mod sync;
+mod text;
 mod walk;
 
 fn main() -> std::process::ExitCode {

@@ -130,7 +130,7 @@ impl Dir {
     /// Reads the state.
     pub fn load(&self) -> Result<Stored> {
         let file = self.path.join("state.json");
-        let text = match std::fs::read_to_string(&file) {
+        let text = match crate::text::read(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoSuchContainer),
             Err(error) => return Err(error).doing(|| format!("read {}", file.display())),
@@ -179,7 +179,7 @@ impl Dir {
 
 /// A process's state letter and start time (proc_pid_stat(5), fields 3 and 22).
 pub fn process_stat(pid: i32) -> Option<(char, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let text = crate::text::read(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit(')').next()?.split_ascii_whitespace();
     let letter = fields.next()?.chars().next()?;
     Some((letter, fields.nth(18)?.parse().ok()?))

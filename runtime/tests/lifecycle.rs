@@ -56,6 +56,9 @@ fn exec_joins_everything_and_gives_its_exit_code() {
     let bundle = Bundle::new("exec sleep 1000");
     assert_eq!(bundle.create(), 0);
     bundle.runc(&["start", "c"]);
+    // start is over when init goes on, which may be before it has become the program that others may look at.
+    let ready = "until readlink /proc/1/ns/net >/dev/null 2>&1; do sleep 0.01; done";
+    assert_eq!(texts(&bundle.runc(&["exec", "c", "sh", "-c", ready])).2, 0);
     let script = "hostname; echo $A; ps | grep -c sleep; readlink /proc/1/ns/net; readlink /proc/self/ns/net; cat /proc/self/cgroup; exit 5";
     let (out, err, code) = texts(&bundle.runc(&["exec", "-e", "A=33", "c", "sh", "-c", script]));
     assert_eq!(code, 5, "{err}");

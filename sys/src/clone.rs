@@ -17,7 +17,9 @@ impl SingleThreaded {
     /// Asks the kernel how many threads we are. `None` if more than one (or /proc is not there to ask).
     /// The caller promises not to start any afterwards.
     pub fn assert() -> Option<SingleThreaded> {
-        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        let mut text = [0; 1024];
+        let length = std::io::Read::read(&mut std::fs::File::open("/proc/self/stat").ok()?, &mut text).ok()?;
+        let stat = String::from_utf8_lossy(&text[..length]);
         // proc_pid_stat(5): num_threads is field 20; fields count from the state (3) after the name's last ')'.
         let threads = stat.rsplit(')').next()?.split_ascii_whitespace().nth(17)?;
         (threads == "1").then_some(SingleThreaded(()))

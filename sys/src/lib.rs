@@ -7,6 +7,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod cred;
+mod early;
 pub mod fd;
 pub mod memory;
 pub mod mount;

@@ -85,6 +85,29 @@ impl Drop for Site {
     }
 }
 
+/// As /run is: where runtimes keep their state in real life.
+#[derive(Debug)]
+pub struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// Mounts one in this process's own mount namespace.
+    pub fn mount(at: &Path) -> Result<Tmpfs> {
+        std::fs::create_dir_all(at)?;
+        let none = None::<&str>;
+        nix::mount::mount(Some("tmpfs"), at, Some("tmpfs"), nix::mount::MsFlags::empty(), none)
+            .with_context(|| format!("mount a tmpfs on {}", at.display()))?;
+        Ok(Tmpfs(at.to_owned()))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        if let Err(errno) = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH) {
+            eprintln!("warning: cannot unmount {}: {errno}", self.0.display());
+        }
+    }
+}
+
 fn program(peers: &Path, name: &str) -> Result<PathBuf> {
     let places = [peers.join("usr/sbin"), peers.join("usr/bin"), "/usr/sbin".into(), "/usr/bin".into()];
     let found = places.iter().map(|place| place.join(name)).find(|program| program.is_file());

@@ -47,7 +47,7 @@ impl Cgroups {
 
     /// Whether it is frozen or about to be.
     pub fn is_frozen(&self) -> bool {
-        let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+        let read = |path: &Path| crate::text::read(path).unwrap_or_default();
         match (self.unified(), self.of("freezer")) {
             (Some(directory), _) => read(&directory.join("cgroup.freeze")).trim() == "1",
             (None, Some(directory)) => {
@@ -91,7 +91,7 @@ fn freeze_v1(directory: &Path) -> Result<()> {
     loop {
         // A fork can slip away from the first attempt, so the wish is repeated (freezer-subsystem.txt).
         put(&file, b"FROZEN").doing(what)?;
-        if std::fs::read_to_string(&file).doing(what)?.trim() == "FROZEN" {
+        if crate::text::read(&file).doing(what)?.trim() == "FROZEN" {
             return Ok(());
         }
         if Instant::now() > deadline {

@@ -56,8 +56,8 @@ impl Layout {
 
 /// Looks at this host.
 pub fn detect() -> Result<Layout> {
-    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo".to_owned())?;
-    let own = std::fs::read_to_string("/proc/self/cgroup").doing(|| "read /proc/self/cgroup".to_owned())?;
+    let mountinfo = crate::text::read("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo".to_owned())?;
+    let own = crate::text::read("/proc/self/cgroup").doing(|| "read /proc/self/cgroup".to_owned())?;
     Ok(parse(&mountinfo, &own))
 }
 

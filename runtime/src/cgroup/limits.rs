@@ -70,19 +70,26 @@ impl Cgroups {
     }
 
     fn set(&self, plan: &Plan, mut undo: Option<&mut Undo>) -> Result<()> {
-        let mut again = Vec::new();
+        let (mut again, mut open) = (Vec::new(), Open::default());
         for write in &plan.writes {
-            match self.write(write, undo.as_deref_mut()) {
+            match self.write(write, undo.as_deref_mut(), &mut open) {
                 Err(Failed { errno: Errno::EINVAL, .. }) if write.on_failure == OnFailure::AgainLast => {
                     again.push(write);
                 }
                 done => done.map_err(Failed::into_error)?,
             }
         }
-        again.into_iter().try_for_each(|write| self.write(write, undo.as_deref_mut()).map_err(Failed::into_error))
+        again
+            .into_iter()
+            .try_for_each(|write| self.write(write, undo.as_deref_mut(), &mut open).map_err(Failed::into_error))
     }
 
-    fn write<'a>(&self, write: &'a Write, undo: Option<&mut Undo>) -> std::result::Result<(), Failed<'a>> {
+    fn write<'a>(
+        &self,
+        write: &'a Write,
+        undo: Option<&mut Undo>,
+        open: &mut Open,
+    ) -> std::result::Result<(), Failed<'a>> {
         let fail =
             |errno, path: Option<PathBuf>, value: &str| Err(Failed { write, errno, path, value: value.to_owned() });
         let Some(directory) = self.of(write.controller) else {
@@ -100,7 +107,7 @@ impl Cgroups {
         }
         let path = directory.join(file);
         let before = undo.as_ref().and_then(|_| std::fs::read_to_string(&path).ok());
-        match put(&path, value.as_bytes()) {
+        match open.put(&path, value.as_bytes()) {
             Ok(()) => {
                 if let (Some(undo), Some(text)) = (undo, before.and_then(|text| plan::restore(file, value, &text))) {
                     undo.0.push((path, text));
@@ -110,6 +117,22 @@ impl Cgroups {
             Err(Errno::ENOENT | Errno::EOPNOTSUPP) if write.on_failure == OnFailure::IgnoreMissing => Ok(()),
             Err(errno) => fail(errno, Some(path), value),
         }
+    }
+}
+
+/// The file written last: device rules are a dozen writes to one.
+#[derive(Default)]
+struct Open(Option<(PathBuf, std::os::fd::OwnedFd)>);
+
+impl Open {
+    fn put(&mut self, path: &Path, text: &[u8]) -> pintle_sys::Result<()> {
+        let file = match self.0.take() {
+            Some((last, file)) if last == path => file,
+            _ => super::open(path)?,
+        };
+        let done = nix::sys::uio::pwrite(&file, text, 0).map(drop);
+        self.0 = Some((path.to_owned(), file));
+        done
     }
 }
 

@@ -82,10 +82,10 @@ fn make_deepest(path: &Path) -> Result<bool> {
 fn inherit_cpuset(level: &Path, cpuset: bool) -> Result<()> {
     let Some(parent) = level.parent().filter(|_| cpuset) else { return Ok(()) };
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let own = std::fs::read_to_string(level.join(file)).doing(|| format!("read {}/{file}", level.display()))?;
+        let own = crate::text::read(level.join(file)).doing(|| format!("read {}/{file}", level.display()))?;
         if own.trim().is_empty() {
-            let theirs = std::fs::read(parent.join(file)).doing(|| format!("read {}/{file}", parent.display()))?;
-            put(&level.join(file), &theirs).doing(|| format!("write {}/{file}", level.display()))?;
+            let theirs = crate::text::read(parent.join(file)).doing(|| format!("read {}/{file}", parent.display()))?;
+            put(&level.join(file), theirs.as_bytes()).doing(|| format!("write {}/{file}", level.display()))?;
         }
     }
     Ok(())
@@ -106,7 +106,7 @@ fn make_v2(top: &Path, path: &Path, resources: Option<&LinuxResources>) -> Resul
 /// Below a cgroup with processes of its own, or in a threaded subtree, a new cgroup is an invalid domain: it can only
 /// become threaded, and then has no domain controllers (cgroup-v2.rst, "Threads").
 fn settle_type(level: &Path, resources: Option<&LinuxResources>) -> Result<()> {
-    let kind = std::fs::read_to_string(level.join("cgroup.type")).unwrap_or_default();
+    let kind = crate::text::read(level.join("cgroup.type")).unwrap_or_default();
     let kind = kind.trim();
     if !matches!(kind, "domain invalid" | "domain threaded" | "threaded") {
         return Ok(());
@@ -126,7 +126,7 @@ fn settle_type(level: &Path, resources: Option<&LinuxResources>) -> Result<()> {
 /// A controller that cannot be handed down (one that v1 holds, a cgroup with processes of its own, a subtree that is
 /// not ours) is missing below; a limit that needs it fails there, and says so.
 fn hand_down(directory: &Path) {
-    let read = |file: &str| std::fs::read_to_string(directory.join(file)).unwrap_or_default();
+    let read = |file: &str| crate::text::read(directory.join(file)).unwrap_or_default();
     let (available, enabled) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
     let absent = |controller: &&str| !enabled.split_whitespace().any(|one| one == *controller);
     let wanted: Vec<String> = available.split_whitespace().filter(absent).map(|name| format!("+{name}")).collect();

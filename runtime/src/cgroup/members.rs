@@ -109,7 +109,7 @@ impl Cgroups {
 }
 
 fn collect(directory: &Path, pids: &mut Vec<i32>) -> Result<()> {
-    let text = match std::fs::read_to_string(directory.join("cgroup.procs")) {
+    let text = match crate::text::read(directory.join("cgroup.procs")) {
         Ok(text) => text,
         // ENODEV: the cgroup was removed while we had it open.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => return Ok(()),

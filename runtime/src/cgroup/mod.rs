@@ -124,8 +124,12 @@ fn c(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
 }
 
+/// Opens an existing cgroup file for writing.
+fn open(path: &Path) -> pintle_sys::Result<std::os::fd::OwnedFd> {
+    pintle_sys::open::at(nix::fcntl::AT_FDCWD, &c(path), libc::O_WRONLY, 0)
+}
+
 /// Writes to an existing cgroup file.
 pub fn put(path: &Path, text: &[u8]) -> pintle_sys::Result<()> {
-    let file = pintle_sys::open::at(nix::fcntl::AT_FDCWD, &c(path), libc::O_WRONLY, 0)?;
-    nix::unistd::write(file, text).map(drop)
+    nix::unistd::write(open(path)?, text).map(drop)
 }

@@ -15,7 +15,7 @@ impl Cgroups {
     pub fn oom_kills(&self) -> u64 {
         let file = if self.unified().is_some() { "memory.events" } else { "memory.oom_control" };
         let Some(directory) = self.of("memory") else { return 0 };
-        let text = std::fs::read_to_string(directory.join(file)).unwrap_or_default();
+        let text = crate::text::read(directory.join(file)).unwrap_or_default();
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok()).unwrap_or(0)
     }
 

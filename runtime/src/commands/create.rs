@@ -81,7 +81,7 @@ fn make(invocation: &Invocation, env: &Env, attachment: Attachment, command: &st
         no_new_keyring: own.has("no-new-keyring"),
         preserve_fds,
     };
-    let mut created = container::create(env, request)?;
+    let mut created = container::create_from(env, request, spec)?;
     let pid = created.launched.pid;
     let finish = options::hand_over(&mut created.launched, console.as_deref(), own)
         .and_then(|()| pid_file.map_or(Ok(()), |path| options::write_pid_file(&path, pid)));
@@ -104,14 +104,14 @@ fn run(invocation: &Invocation) -> Result<i32> {
     let forwarder = if detach { None } else { Some(relay::Forwarder::new()?) };
     let created = make(invocation, &env, attachment, "run")?;
     let id = invocation.id("run")?;
-    if let Err(error) = container::start(&env, id) {
+    if let Err(error) = container::start_created(&env, &created) {
         let _left_for_delete = container::delete(&env, id, Force::Yes);
         return Err(error);
     }
     let Some(forwarder) = forwarder else { return Ok(0) };
     let code = forwarder.wait(&created.launched)?;
     if !own.has("keep") {
-        container::delete(&env, id, Force::Yes)?;
+        container::delete_created(&env, &created)?;
     }
     Ok(code)
 }

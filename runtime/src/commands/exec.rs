@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxCapabilities, Process, Spec};
 use super::args::{Flag, Order, switch, value, values};
 use super::{Command, Invocation, options, relay};
 use crate::error::{Doing as _, Error, Result};
-use crate::exec::{ExecRequest, exec};
+use crate::exec::{ExecRequest, exec_in};
 use crate::launch::{self, Launched};
 
 const FLAGS: &[Flag] = &[
@@ -61,7 +61,7 @@ fn run(invocation: &Invocation) -> Result<i32> {
         ignore_paused: own.has("ignore-paused"),
         join: own.get("cgroup").map(|below| sub_cgroup(&stored, below)).transpose()?,
     };
-    let mut launched = exec(&env, request)?;
+    let mut launched = exec_in(&env, request, &stored)?;
     finish(&mut launched, console.as_deref(), pid_file, invocation)?;
     forwarder.map_or(Ok(0), |forwarder| forwarder.wait(&launched))
 }

@@ -158,8 +158,7 @@ impl Walker<'_> {
 
     /// A symlinked /proc or /sys would send the mount elsewhere (CVE-2019-19921).
     fn require_real_dir(&self, target: &Target) -> Result<()> {
-        let relative = target.path.to_bytes_with_nul().strip_prefix(b"/").unwrap_or(b"\0");
-        let relative = CStr::from_bytes_with_nul(relative).map_err(|_no_nul| Errno::EINVAL)?;
+        let relative = relative(&target.path).ok_or(Errno::EINVAL)?;
         match open::beneath(self.slots.get(Slot::ROOT)?, relative, libc::O_PATH | libc::O_DIRECTORY) {
             Ok(_) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno),
@@ -205,6 +204,13 @@ impl Walker<'_> {
     /// The opened directory of a target, made if missing, and the last component.
     fn parent_of<'t>(&self, target: &'t Target) -> Result<(OwnedFd, &'t CStr)> {
         let (last, before) = target.walk.split_last().ok_or(Errno::EINVAL)?;
+        // The usual case is a directory that is there, with no symlink on the way.
+        if let Some((prefix, _)) = before.last()
+            && let Some(relative) = relative(prefix)
+            && let Ok(found) = open::beneath(self.slots.get(Slot::ROOT)?, relative, libc::O_PATH | libc::O_DIRECTORY)
+        {
+            return Ok((found, &last.1));
+        }
         let parent = Target {
             path: before.last().map_or_else(|| c"/".to_owned(), |(prefix, _)| prefix.clone()),
             walk: before.to_vec(),
@@ -243,6 +249,12 @@ impl Walker<'_> {
         nix::unistd::chroot(c".")?;
         nix::unistd::chdir(c"/")
     }
+}
+
+/// An absolute path as seen from the root's descriptor.
+fn relative(path: &CStr) -> Option<&CStr> {
+    let bytes = path.to_bytes_with_nul();
+    CStr::from_bytes_with_nul(bytes.strip_prefix(b"/").unwrap_or(bytes)).ok()
 }
 
 pub(super) fn is_procfs(fd: impl AsFd) -> Result<bool> {
