@@ -84,10 +84,21 @@ pub struct Created {
     dir: Dir,
 }
 
+/// Far more than a description of a container takes. What is longer is a mistake that would only cost memory.
+const JSON_MOST: u64 = 16 << 20;
+
+/// Reads a file of JSON that somebody else wrote.
+pub fn read_json(file: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let read = std::fs::File::open(file)?.take(JSON_MOST + 1).read_to_string(&mut text);
+    if text.len() as u64 > JSON_MOST { Err(Errno::EFBIG.into()) } else { read.map(|_| text) }
+}
+
 /// Reads and checks a bundle's config.json.
 pub fn load_spec(bundle: &Path) -> Result<Spec> {
     let file = bundle.join("config.json");
-    let text = std::fs::read_to_string(&file).map_err(|error| match error.kind() {
+    let text = read_json(&file).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::Usage("JSON specification file config.json not found".to_owned()),
         _ => Error::System {
             what: format!("read {}", file.display()),
@@ -126,6 +137,7 @@ pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Crea
     }
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     let mut cgroups = Cgroups::locate(&env.layout, path, &request.id)?;
+    cgroups.require_unused()?;
     dir.create()?;
     let stored = Stored {
         id: request.id.clone(),

@@ -184,6 +184,11 @@ fn fork_child(
         Some(userns) => clone_within(proof, &userns, args, child),
         None => clone::clone3(proof, args, child),
     };
+    if matches!(cloned, Err(Errno::EAGAIN)) {
+        let text = "cannot make the container's first process: a limit on processes is reached (pids.max of a cgroup, \
+            RLIMIT_NPROC, kernel.pid_max)";
+        return Err(Error::Init(text.to_owned()));
+    }
     let what = || format!("clone the container's first process (flags {:#x})", plan.clone_flags);
     cloned.map(|(pid, child)| (pid.as_raw(), child)).doing(what)
 }

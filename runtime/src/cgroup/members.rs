@@ -87,6 +87,18 @@ impl Cgroups {
         }
     }
 
+    /// Refuses cgroups that others use: their processes would get our limits, and be killed with ours.
+    pub fn require_unused(&self) -> Result<()> {
+        if !self.paths.values().any(|path| path.exists()) {
+            return Ok(());
+        }
+        match self.pids()?.len() {
+            0 if self.is_frozen() => Err(Error::WrongState("container's cgroup unexpectedly frozen".to_owned())),
+            0 => Ok(()),
+            found => Err(Error::WrongState(format!("container's cgroup is not empty: {found} process(es) found"))),
+        }
+    }
+
     fn open_members(&self) -> Result<Vec<OwnedFd>> {
         let mut open = Vec::new();
         for pid in self.pids()? {

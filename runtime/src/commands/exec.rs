@@ -84,7 +84,7 @@ fn finish(
 fn describe(invocation: &Invocation, spec: &Spec, command: &[String]) -> Result<Process> {
     let own = &invocation.own;
     if let Some(path) = own.get("process") {
-        let text = std::fs::read_to_string(path).doing(|| format!("read {path}"))?;
+        let text = crate::container::read_json(Path::new(path)).doing(|| format!("read {path}"))?;
         let (process, warnings) = pintle_runtime_plan::parse_process(&text)?;
         warnings.iter().for_each(|warning| crate::log::warn_once(warning));
         return Ok(process);
