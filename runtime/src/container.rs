@@ -311,6 +311,11 @@ fn hooks_of(spec: &Spec, point: &str) -> Vec<Hook> {
 
 /// OCI start. A failure of the program itself shows later, at init's exit.
 pub fn start(env: &Env, id: &str) -> Result<()> {
+    poststart(env, &release(env, id)?)
+}
+
+/// The first half of start: init goes on to become the program.
+pub fn release(env: &Env, id: &str) -> Result<Stored> {
     let dir = env.root.container(id)?;
     let stored = dir.load()?;
     match dir.status(&stored) {
@@ -321,16 +326,18 @@ pub fn start(env: &Env, id: &str) -> Result<()> {
         }
     }
     let init = pidfd::open(Pid::from_raw(stored.init_process_pid)).doing(|| "open init".to_owned())?;
-    start_known(env, &dir, &stored, &init)
+    knock(&dir, &init)?;
+    Ok(stored)
 }
 
 /// OCI start by the one who created it: `run`.
 pub fn start_created(env: &Env, created: &Created) -> Result<()> {
-    start_known(env, &created.dir, &created.stored, &created.launched.pidfd)
+    knock(&created.dir, &created.launched.pidfd)?;
+    poststart(env, &created.stored)
 }
 
-fn start_known(env: &Env, dir: &Dir, stored: &Stored, init: &OwnedFd) -> Result<()> {
-    knock(dir, init)?;
+/// The second half: poststart hooks.
+pub fn poststart(env: &Env, stored: &Stored) -> Result<()> {
     let hooks = hooks_of(&stored.config, "poststart");
     if hooks.is_empty() {
         return Ok(());
@@ -392,16 +399,26 @@ pub fn kill(env: &Env, id: &str, signal: i32, whom: Whom) -> Result<()> {
     let dir = env.root.container(id)?;
     let stored = dir.load()?;
     let cgroups = Cgroups::known(stored.cgroup_paths.clone());
+    send(&cgroups, has_own_pid_namespace(&stored.config), || open_init(&stored), signal, whom)
+}
+
+/// Signals a container of which the caller knows these things.
+pub fn send(
+    cgroups: &Cgroups,
+    own_pid_ns: bool,
+    init: impl FnOnce() -> Result<OwnedFd>,
+    signal: i32,
+    whom: Whom,
+) -> Result<()> {
     // Without a pid namespace of its own, init's death would leave the others running.
-    let orphans = signal == libc::SIGKILL && !has_own_pid_namespace(&stored.config);
+    let orphans = signal == libc::SIGKILL && !own_pid_ns;
     let done = if whom == Whom::All || orphans {
         match (whom, cgroups.signal(signal)?) {
             (Whom::Init, 0) => Err(Error::NotRunning),
             _ => Ok(()),
         }
     } else {
-        let init = open_init(&stored)?;
-        pidfd::send_signal(init, signal).doing(|| format!("send signal {signal} to init"))
+        pidfd::send_signal(init()?, signal).doing(|| format!("send signal {signal} to init"))
     };
     if signal == libc::SIGKILL && cgroups.is_frozen() {
         cgroups.thaw()?;

@@ -12,6 +12,7 @@ use pintle_runtime_plan::step::{AroundClone, OnChild, Point};
 use pintle_runtime_plan::{InitPlan, Step};
 use pintle_sys::clone::{self, CloneArgs, SingleThreaded};
 use pintle_sys::{Errno, fd, pidfd, scm};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, Error, Result, text};
 use crate::sync::{self, News, ParentEnd};
@@ -315,14 +316,21 @@ fn step_error(steps: &[Step], index: usize, errno: Errno) -> Error {
 
 /// Callers tell a missing program from a broken runtime by these very words.
 fn failure(plan: &InitPlan, step: u32, errno: Errno) -> Error {
-    let lookup = matches!(plan.child.get(step as usize), Some(Step::FindProgram));
-    if !lookup && step != sync::EXEC {
-        return step_error(&plan.child, step as usize, errno);
-    }
     let name = &plan.exec.name;
+    let lookup = matches!(plan.child.get(step as usize), Some(Step::FindProgram));
+    match errno {
+        _ if step == sync::EXEC => cannot_exec(name, errno),
+        _ if !lookup => step_error(&plan.child, step as usize, errno),
+        Errno::ENOENT if plan.exec.searched => {
+            Error::CannotRun(format!("exec: {name:?}: executable file not found in $PATH"))
+        }
+        Errno::ENOENT => Error::CannotRun(format!("exec: {name:?}: stat {name}: no such file or directory")),
+        errno => cannot_exec(name, errno),
+    }
+}
+
+fn cannot_exec(name: &str, errno: Errno) -> Error {
     Error::CannotRun(match errno {
-        Errno::ENOENT if lookup && plan.exec.searched => format!("exec: {name:?}: executable file not found in $PATH"),
-        Errno::ENOENT if lookup => format!("exec: {name:?}: stat {name}: no such file or directory"),
         Errno::ENOENT => format!("exec {name}: no such file or directory (its interpreter or loader is missing)"),
         Errno::ENOEXEC => format!("exec {name}: exec format error"),
         Errno::EISDIR => format!("exec: {name:?}: is a directory"),
@@ -331,11 +339,30 @@ fn failure(plan: &InitPlan, step: u32, errno: Errno) -> Error {
     })
 }
 
+/// What a failure after `Ready` is told with, without the plan: a supervisor keeps this from create to start.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Late {
+    first: u32,
+    steps: Vec<String>,
+    name: String,
+}
+
+/// The steps that follow the fifo.
+pub fn late(plan: &InitPlan) -> Late {
+    let first = plan.child.iter().position(|step| matches!(step, Step::Ready)).unwrap_or(plan.child.len());
+    let steps = plan.child[first..].iter().map(ToString::to_string).collect();
+    Late { first: first as u32, steps, name: plan.exec.name.clone() }
+}
+
 /// A failure that arrives after start, if one did. Does not wait beyond exec.
-pub fn late_failure(plan: &InitPlan, channel: &ParentEnd) -> Option<Error> {
+pub fn late_failure(late: &Late, channel: &ParentEnd) -> Option<Error> {
     loop {
         match channel.next() {
-            Ok(News::Failed { step, errno }) => return Some(failure(plan, step, errno)),
+            Ok(News::Failed { step: sync::EXEC, errno }) => return Some(cannot_exec(&late.name, errno)),
+            Ok(News::Failed { step, errno }) => {
+                let step = late.steps.get(step.saturating_sub(late.first) as usize).map_or("go on", String::as_str);
+                return Some(Error::Init(format!("cannot {step}: {}", text(errno))));
+            }
             Ok(News::Warned { .. } | News::Ready) => {}
             _ => return None,
         }

@@ -25,6 +25,7 @@ mod state;
 mod sync;
 mod text;
 mod walk;
+mod worker;
 
 fn main() -> std::process::ExitCode {
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();

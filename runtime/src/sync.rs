@@ -118,6 +118,16 @@ impl ChildEnd {
 }
 
 impl ParentEnd {
+    /// For handing it to another process.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
+    /// The end that another process handed over.
+    pub fn from_fd(fd: OwnedFd) -> ParentEnd {
+        ParentEnd(fd)
+    }
+
     /// Lets the child go on.
     pub fn go(&self) -> Result<()> {
         scm::send(&self.0, b"g", &[]).map(drop)

@@ -1,59 +1,119 @@
 //! Giving memory back while a program waits.
+//!
+//! Owns: what the C library, the stack and the program's own code need not hold while nothing happens. Does not own:
+//! when that is worth it; a refault of the code costs tens of microseconds.
 
-/// Returns free heap to the kernel and drops the program's own clean, read-only pages from our resident set: they
-/// stay in the page cache, which all copies of the program share, and come back by a minor fault when needed.
-pub fn release() {
+use nix::poll::PollFd;
+
+use crate::clone::SingleThreaded;
+use crate::{Errno, Result};
+
+unsafe extern "C" {
+    // Both are defined by every linker's default script: where the program begins and where its code ends (end(3)).
+    static __executable_start: u8;
+    static etext: u8;
+}
+
+const PAGE: usize = 4096;
+/// What is looked at below the stack pointer. The kernel keeps as much unmapped below every stack (stack_guard_gap).
+const STACK_LEN: usize = 1 << 20;
+
+/// Returns free heap and the unused stack to the kernel and drops the program's own code from our resident set: it
+/// stays in the page cache, which all copies of the program share, and comes back by minor faults when needed.
+/// The proof is for the stack: only the first thread's has nothing else below it.
+pub fn release(_proof: SingleThreaded) {
+    trim_heap();
+    drop_stack();
+    drop_code();
+}
+
+/// [`release`] and poll(2) in one: between the two nothing runs that would bring much of the code back.
+/// `timeout_ms` as for poll. The number of descriptors that are ready; EINTR as every poll.
+pub fn wait_released(_proof: SingleThreaded, fds: &mut [PollFd<'_>], timeout_ms: i32) -> Result<usize> {
+    trim_heap();
+    drop_stack();
+    wait_without_code(fds, timeout_ms)
+}
+
+fn wait_without_code(fds: &mut [PollFd<'_>], timeout_ms: i32) -> Result<usize> {
+    let (start, len) = code();
+    // SAFETY: see `drop_code`; nix's PollFd is `repr(transparent)` over pollfd, and the slice outlives the call.
+    let ready = unsafe {
+        libc::madvise(start, len, libc::MADV_DONTNEED);
+        libc::poll(fds.as_mut_ptr().cast::<libc::pollfd>(), fds.len() as libc::nfds_t, timeout_ms)
+    };
+    if ready < 0 { Err(Errno::last()) } else { Ok(ready as usize) }
+}
+
+fn trim_heap() {
+    #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim only returns memory that the allocator holds free.
-    unsafe { libc::malloc_trim(0) };
-    for (start, len) in clean_file_mappings(&std::fs::read_to_string("/proc/self/smaps").unwrap_or_default()) {
-        // SAFETY: the range is a private file mapping without write permission and without a page of its own
-        // (Anonymous: 0), so every page of it can be read again from the file. Failure changes nothing.
-        unsafe { libc::madvise(start as *mut libc::c_void, len, libc::MADV_DONTNEED) };
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
-/// proc_pid_smaps(5): mappings of files, not writable, of which no page was ever changed (relocations change some).
-fn clean_file_mappings(smaps: &str) -> Vec<(usize, usize)> {
-    let mut found = Vec::new();
-    let mut candidate = None;
-    for line in smaps.lines() {
-        let mut fields = line.split_ascii_whitespace();
-        let (first, second) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
-        if !first.ends_with(':') {
-            let private_and_fixed = second.len() == 4 && second.ends_with('p') && !second.contains('w');
-            let file = fields.nth(3).is_some_and(|path| path.starts_with('/'));
-            candidate = if private_and_fixed && file { range(first) } else { None };
-        } else if first == "Anonymous:" && second == "0" {
-            found.extend(candidate.take());
-        }
-    }
-    found
+fn code() -> (*mut libc::c_void, usize) {
+    let (start, end) = (std::ptr::addr_of!(__executable_start), std::ptr::addr_of!(etext));
+    let (first, last) = (start as usize, end as usize & !(PAGE - 1));
+    (start.cast_mut().cast(), last.saturating_sub(first))
 }
 
-fn range(text: &str) -> Option<(usize, usize)> {
-    let (start, end) = text.split_once('-')?;
-    let start = usize::from_str_radix(start, 16).ok()?;
-    Some((start, usize::from_str_radix(end, 16).ok()?.checked_sub(start)?))
+/// The range is the program's file mapped without write permission: headers, constants, code. Relocated data lies
+/// behind it. So every page of it can be read again from the file.
+fn drop_code() {
+    let (start, len) = code();
+    // SAFETY: a private mapping that nothing ever wrote to loses nothing by MADV_DONTNEED. Failure changes nothing.
+    unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) };
+}
+
+/// Deep calls of the past have left pages below the stack pointer that hold nothing any more.
+#[inline(never)]
+fn drop_stack() {
+    let here = 0u8;
+    let top = (std::ptr::addr_of!(here) as usize & !(PAGE - 1)) - 2 * PAGE;
+    let start = top.saturating_sub(STACK_LEN) as *mut libc::c_void;
+    // SAFETY: below our own frame, the callee's and the red zone of 128 bytes (two pages are left) the stack holds no
+    // value. What is not mapped there gives ENOMEM, and nothing else can be: see STACK_LEN.
+    unsafe { libc::madvise(start, STACK_LEN, libc::MADV_DONTNEED) };
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    #[test]
-    fn only_untouched_read_only_file_pages_are_dropped() {
-        let smaps = "\
-1000-3000 r-xp 00000000 fe:00 12 /bin/x\nRss: 4 kB\nAnonymous:             0 kB\n\
-3000-4000 r--p 00002000 fe:00 12 /bin/x\nAnonymous:             4 kB\n\
-4000-5000 rw-p 00003000 fe:00 12 /bin/x\nAnonymous:             0 kB\n\
-5000-6000 r--p 00000000 00:00 0 [vvar]\nAnonymous:             0 kB\n\
-6000-7000 r--s 00000000 fe:00 13 /etc/y\nAnonymous:             0 kB\n";
-        assert_eq!(clean_file_mappings(smaps), [(0x1000, 0x2000)]);
+    fn resident_kib() -> usize {
+        let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+        let line = rollup.lines().find(|line| line.starts_with("Rss:")).unwrap();
+        line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[inline(never)]
+    fn deep() -> u8 {
+        let buffer = std::hint::black_box([1u8; 400 << 10]);
+        buffer[std::hint::black_box(77)]
     }
 
     #[test]
-    fn the_program_runs_on_after_a_release() {
-        release();
-        assert_eq!("still here".len(), 10);
+    fn the_stack_of_past_calls_is_given_back_and_the_program_runs_on() {
+        assert_eq!(deep(), 1);
+        let before = resident_kib();
+        drop_stack();
+        drop_code();
+        trim_heap();
+        let after = resident_kib();
+        assert!(after + 350 < before, "{before} KiB became {after} KiB");
+        assert_eq!(deep(), 1);
+    }
+
+    #[test]
+    fn waiting_sees_what_is_ready() {
+        use std::os::fd::AsFd as _;
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let mut fds = [PollFd::new(read.as_fd(), nix::poll::PollFlags::POLLIN)];
+        assert_eq!(wait_without_code(&mut fds, 0), Ok(0));
+        nix::unistd::write(&write, b"x").unwrap();
+        assert_eq!(wait_without_code(&mut fds, -1), Ok(1));
     }
 }

@@ -133,6 +133,11 @@ pub enum Call {
         /// New limits; absent fields stay.
         resources: Box<LinuxResources>,
     },
+    /// Opens a container's log by its path again, after somebody renamed the file. → [`Reply::Done`]
+    ReopenLog {
+        /// OCI id.
+        container: String,
+    },
     /// From now on this connection receives every [`Event`]. → [`Reply::Containers`], the state at that moment.
     Subscribe,
     /// Ends the supervisor when no container is left: removes the pod's cgroup, its files, exits. → [`Reply::Done`]

@@ -2,83 +2,191 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
-use pintle_shim::{
-    Call, ContainerState, ContainerStatus, Failure, FailureKind, Message, Reply, Request, Response, VERSION,
-};
-use pintle_sys::{fd, tty};
+use pintle_shim::{Call, ContainerStatus, Failure, FailureKind, Message, Reply, Response, VERSION};
+use pintle_sys::tty;
 
 use super::attach::Attachment;
-use super::container::{Container, exit_record, pipes};
+use super::container::pipes;
+use super::jobs::{Half, Kind};
 use super::log_file::{Limits, LogFile};
+use super::request::{self, Ask};
 use super::server::Server;
-use crate::clock;
-use crate::container::{self, CreateRequest, Force, Whom};
+use crate::container::{CreateRequest, Force, Whom};
 use crate::error::{Doing as _, Error};
-use crate::launch;
+use crate::worker::{self, Worker, failure};
 
-type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
+/// What a client gets.
+pub type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
 
-/// An error as clients get it.
-pub fn failure(error: &Error) -> Failure {
-    Failure { kind: error.kind(), message: error.to_string() }
+/// Whether a call is answered.
+pub enum Outcome {
+    /// Now.
+    Now(Answer),
+    /// By a worker's last words.
+    Later,
 }
 
-fn refuse(kind: FailureKind, message: impl Into<String>) -> Failure {
+/// A call and whose it is.
+pub struct Asked {
+    pub conn: u64,
+    pub request: u64,
+    pub ask: Ask,
+    /// An exec's stdin, stdout, stderr, taken when it was asked for: descriptors come in the order of the requests.
+    pub stdio: Option<[OwnedFd; 3]>,
+}
+
+impl Asked {
+    pub fn is_exec(&self) -> bool {
+        matches!(self.ask, Ask::Exec { .. })
+    }
+
+    /// The container whose jobs it must wait for.
+    pub fn queues_for(&self) -> Option<&str> {
+        match &self.ask {
+            Ask::Exec { container, .. } => Some(container),
+            Ask::Update { container, .. } => container.as_deref(),
+            Ask::Plain(call) => match call.as_ref() {
+                Call::Start { container } | Call::Delete { container } => Some(container),
+                // A second creation is refused, not queued; but one that follows a deletion waits for it.
+                Call::Create { container, .. } => Some(container),
+                _ => None,
+            },
+        }
+    }
+}
+
+pub fn refuse(kind: FailureKind, message: impl Into<String>) -> Failure {
     Failure { kind, message: message.into() }
 }
 
-fn done() -> Answer {
+pub fn done() -> Answer {
     Ok((Reply::Done, Vec::new()))
 }
 
-/// A create call's fields.
-struct Create {
-    id: String,
-    bundle: PathBuf,
-    log_path: Option<PathBuf>,
-    stdin: bool,
-    stdin_once: bool,
-    limits: Limits,
-}
-
 impl Server {
-    /// Does what a client asks and tells it what came of it.
-    pub(super) fn answer(&mut self, conn: u64, request: Request) {
-        let subscribes = matches!(request.call, Call::Subscribe);
-        let (result, fds) = match self.call(conn, request.call) {
+    /// A frame has come.
+    pub(super) fn answer(&mut self, conn: u64, frame: Vec<u8>) {
+        let Some((request, ask)) = request::read(frame) else {
+            crate::log::warn("a client sent what is no request");
+            self.drop_conn(conn);
+            return;
+        };
+        let asked = ask.map_err(|error| failure(&error)).and_then(|ask| {
+            let stdio = match &ask {
+                Ask::Exec { terminal: false, .. } => Some(self.take_stdio(conn)?),
+                _ => None,
+            };
+            Ok(Asked { conn, request, ask, stdio })
+        });
+        match asked {
+            Ok(asked) => self.dispatch(asked),
+            Err(failure) => self.respond(conn, request, Err(failure)),
+        }
+    }
+
+    /// Carries a call out, or has it wait for its turn.
+    pub(super) fn dispatch(&mut self, asked: Asked) {
+        if self.is_making(&asked) {
+            self.respond(asked.conn, asked.request, Err(failure(&Error::AlreadyExists)));
+        } else if self.must_wait(&asked) {
+            self.waiting.push(asked);
+        } else {
+            let (conn, request) = (asked.conn, asked.request);
+            if let Outcome::Now(answer) = self.call(asked) {
+                self.respond(conn, request, answer);
+            }
+        }
+    }
+
+    /// A second creation of what is being created.
+    fn is_making(&self, asked: &Asked) -> bool {
+        let Ask::Plain(call) = &asked.ask else { return false };
+        let Call::Create { container, .. } = call.as_ref() else { return false };
+        self.jobs.values().any(|job| matches!(job.kind, Kind::Create(_)) && job.container == *container)
+    }
+
+    /// Tells a client what came of its call.
+    pub(super) fn respond(&mut self, conn: u64, request: u64, answer: Answer) {
+        let (result, fds) = match answer {
             Ok((reply, fds)) => (Ok(reply), fds),
             Err(failure) => (Err(failure), Vec::new()),
         };
-        let message = Message::Response(Response { id: request.id, result });
-        let Some(to) = self.conns.get_mut(&conn) else { return };
-        // Events follow the answer that says from which state on they count.
-        to.subscribed |= subscribes;
-        if to.send(&message, fds).is_err() {
+        let message = Message::Response(Response { id: request, result });
+        // Whoever asked may be gone; what was done stays done.
+        if let Some(to) = self.conns.get_mut(&conn)
+            && to.send(&message, fds).is_err()
+        {
             self.drop_conn(conn);
         }
     }
 
-    fn call(&mut self, conn: u64, call: Call) -> Answer {
+    fn call(&mut self, asked: Asked) -> Outcome {
+        let Asked { conn, request, ask, stdio } = asked;
+        let begun = match ask {
+            Ask::Plain(call) => match *call {
+                Call::Create { .. } | Call::Start { .. } | Call::Delete { .. } => self.work(conn, request, *call),
+                call => return Outcome::Now(self.at_once(conn, call)),
+            },
+            Ask::Exec { container, timeout_ms, frame, .. } => {
+                self.start_exec(conn, request, container, timeout_ms, stdio, frame)
+            }
+            Ask::Update { container, frame } => self.update(conn, request, container, frame),
+        };
+        begun.unwrap_or_else(|failure| Outcome::Now(Err(failure)))
+    }
+
+    fn at_once(&mut self, conn: u64, call: Call) -> Answer {
         match call {
             Call::Hello => {
                 let pid = std::process::id() as i32;
                 Ok((Reply::Hello { version: VERSION, pod_uid: self.config.pod_uid.clone(), pid }, Vec::new()))
             }
-            Call::List | Call::Subscribe => Ok((Reply::Containers { containers: self.states() }, Vec::new())),
-            Call::Create { container, bundle, log_path, stdin, stdin_once, log_max_bytes, log_max_files } => {
-                let limits = Limits { bytes_max: log_max_bytes, files_max: log_max_files };
-                self.create(Create { id: container, bundle, log_path, stdin, stdin_once, limits })
+            Call::List => Ok((Reply::Containers { containers: self.states() }, Vec::new())),
+            Call::Subscribe => {
+                if let Some(conn) = self.conns.get_mut(&conn) {
+                    conn.subscribed = true;
+                }
+                Ok((Reply::Containers { containers: self.states() }, Vec::new()))
             }
-            Call::Start { container } => self.start(&container),
             Call::Kill { container, signal, all } => self.kill(&container, signal, all),
-            Call::Delete { container } => self.delete(&container),
-            Call::Exec { container, process, timeout_ms } => self.start_exec(conn, container, *process, timeout_ms),
             Call::Attach { container, stdin } => self.attach(conn, &container, stdin),
             Call::Resize { container, exec, width, height } => self.resize(&container, exec, width, height),
-            Call::Update { container, resources } => self.update(container.as_deref(), &resources),
+            Call::ReopenLog { container } => self.reopen_log(&container),
             Call::Shutdown => self.shutdown(),
+            Call::Create { .. }
+            | Call::Start { .. }
+            | Call::Delete { .. }
+            | Call::Exec { .. }
+            | Call::Update { .. } => Err(refuse(FailureKind::Invalid, "this call is a worker's")),
+        }
+    }
+
+    fn work(&mut self, conn: u64, request: u64, call: Call) -> Result<Outcome, Failure> {
+        match call {
+            Call::Create { container, .. } if self.find(&container).is_ok() => Err(failure(&Error::AlreadyExists)),
+            Call::Create { container, bundle, log_path, stdin, stdin_once, log_max_bytes, log_max_files } => {
+                let limits = Limits { bytes_max: log_max_bytes, files_max: log_max_files };
+                let create = CreateRequest {
+                    id: container,
+                    bundle,
+                    stdio: None,
+                    no_pivot: false,
+                    no_new_keyring: false,
+                    preserve_fds: 0,
+                };
+                let log = match &log_path {
+                    Some(path) => LogFile::open(path, limits)
+                        .map(Some)
+                        .doing(|| format!("open log {}", path.display()))
+                        .map_err(|error| failure(&error))?,
+                    None => None,
+                };
+                self.create(conn, request, create, stdin, stdin_once, log)
+            }
+            Call::Start { container } => self.start(conn, request, container),
+            Call::Delete { container } => self.delete(conn, request, container),
+            _ => Err(refuse(FailureKind::Invalid, "this call is no worker's")),
         }
     }
 
@@ -88,107 +196,72 @@ impl Server {
         found.map(|(serial, _)| *serial).ok_or_else(|| failure(&Error::NoSuchContainer))
     }
 
-    fn create(&mut self, create: Create) -> Answer {
-        if self.find(&create.id).is_ok() {
-            return Err(failure(&Error::AlreadyExists));
-        }
-        let container = self.make(create).map_err(|error| failure(&error))?;
-        let pid = container.state.pid;
-        let serial = self.serial();
-        self.containers.insert(serial, container);
-        Ok((Reply::Created { pid }, Vec::new()))
+    /// Pipes are made whether or not it wants a terminal: only the worker reads the bundle.
+    fn create(
+        &mut self,
+        conn: u64,
+        request: u64,
+        mut create: CreateRequest,
+        stdin: bool,
+        stdin_once: bool,
+        log: Option<LogFile>,
+    ) -> Result<Outcome, Failure> {
+        let id = create.id.clone();
+        let pipes = pipes(stdin).map_err(|error| failure(&error))?;
+        create.stdio = Some(pipes.theirs);
+        let half = Half { stdin: pipes.stdin, outputs: pipes.outputs, stdin_once, log };
+        let pid_ns = self.pid_ns.as_ref();
+        let worker = Worker::spawn(&self.env, |env, teller| {
+            worker::enter_pid_ns(pid_ns)?;
+            worker::create(env, teller, create)
+        });
+        let worker = worker.map_err(|error| failure(&error))?;
+        Ok(self.begin(conn, request, id, Kind::Create(Box::new(half)), worker))
     }
 
-    fn make(&self, create: Create) -> crate::error::Result<Container> {
-        let log = match &create.log_path {
-            Some(path) => Some(LogFile::open(path, create.limits).doing(|| format!("open log {}", path.display()))?),
-            None => None,
-        };
-        let terminal = terminal(&create.bundle)?;
-        let pipes = if terminal { None } else { Some(pipes(create.stdin)?) };
-        let (theirs, stdin, outputs) = match pipes {
-            Some(pipes) => (Some(pipes.theirs), pipes.stdin, pipes.outputs),
-            None => (None, None, [None, None]),
-        };
-        let request = CreateRequest {
-            id: create.id.clone(),
-            bundle: create.bundle,
-            stdio: theirs,
-            no_pivot: false,
-            no_new_keyring: false,
-            preserve_fds: 0,
-        };
-        let created = container::create(&self.env, request)?;
-        let launched = created.launched;
-        launched.warnings.iter().for_each(|warning| crate::log::warn_once(warning));
-        if let Some(console) = &launched.console {
-            fd::set_nonblocking(console).doing(|| "set up the console".to_owned())?;
-        }
-        Ok(Container {
-            state: ContainerState {
-                id: create.id,
-                pid: launched.pid,
-                status: ContainerStatus::Created,
-                created_ms: clock::now_ms(),
-                started_ms: 0,
-                finished_ms: 0,
-                exit: None,
-            },
-            own_pid_ns: container::has_own_pid_namespace(&created.spec),
-            oom_kills_before: created.cgroups.oom_kills(),
-            cgroups: created.cgroups,
-            starting: Some((Box::new(created.plan), launched.channel)),
-            start_failed: false,
-            console: launched.console,
-            outputs,
-            stdin,
-            stdin_queue: VecDeque::new(),
-            stdin_ending: false,
-            stdin_once: create.stdin_once,
-            log,
-            attached: Vec::new(),
-        })
+    fn start(&mut self, conn: u64, request: u64, id: String) -> Result<Outcome, Failure> {
+        let serial = self.find(&id)?;
+        let starting = self.containers.get_mut(&serial).and_then(|container| container.starting.take());
+        let worker = Worker::spawn(&self.env, |env, teller| worker::start(env, teller, &id, starting));
+        let worker = worker.map_err(|error| failure(&error))?;
+        Ok(self.begin(conn, request, id, Kind::Start, worker))
     }
 
-    fn start(&mut self, id: &str) -> Answer {
-        let serial = self.find(id)?;
-        container::start(&self.env, id).map_err(|error| failure(&error))?;
-        let Some(container) = self.containers.get_mut(&serial) else { return done() };
-        container.state.started_ms = clock::now_ms();
-        container.state.status = ContainerStatus::Running;
-        // From the fifo to exec are microseconds, or as long as startContainer hooks take.
-        let late = container.starting.take().and_then(|(plan, channel)| launch::late_failure(&plan, &channel));
-        match late {
-            None => done(),
-            Some(error) => {
-                container.start_failed = true;
-                Err(failure(&error))
-            }
-        }
-    }
-
-    fn kill(&mut self, id: &str, signal: i32, all: bool) -> Answer {
-        self.find(id)?;
-        let whom = if all { Whom::All } else { Whom::Init };
-        container::kill(&self.env, id, signal, whom).map_err(|error| failure(&error))?;
-        done()
-    }
-
-    fn delete(&mut self, id: &str) -> Answer {
-        let serial = self.find(id)?;
-        let status = self.containers[&serial].state.status;
-        if status == ContainerStatus::Running {
+    fn delete(&mut self, conn: u64, request: u64, id: String) -> Result<Outcome, Failure> {
+        let serial = self.find(&id)?;
+        if self.containers[&serial].state.status == ContainerStatus::Running {
             let message = format!("cannot delete container {id} that is not stopped: running");
             return Err(refuse(FailureKind::Conflict, message));
         }
-        container::delete(&self.env, id, Force::No).map_err(|error| failure(&error))?;
-        self.containers.remove(&serial);
-        match std::fs::remove_file(exit_record(&self.config.dir, id)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(refuse(FailureKind::System, format!("cannot remove the exit record of {id}: {error}")))
-            }
-            _ => done(),
+        let worker = Worker::spawn(&self.env, |env, _| worker::delete(env, &id, Force::No));
+        let worker = worker.map_err(|error| failure(&error))?;
+        Ok(self.begin(conn, request, id, Kind::Delete, worker))
+    }
+
+    fn update(&mut self, conn: u64, request: u64, id: Option<String>, frame: Vec<u8>) -> Result<Outcome, Failure> {
+        if let Some(id) = &id {
+            self.find(id)?;
         }
+        let pod = &self.pod;
+        let worker = Worker::spawn(&self.env, |env, _| match (request::whole(&frame)?, &id) {
+            (Call::Update { resources, .. }, None) => pod.apply(&resources).map(Some),
+            (Call::Update { resources, .. }, Some(id)) => crate::container::update(env, id, &resources).map(Some),
+            _ => Err(Error::Usage("not an update".to_owned())),
+        });
+        let worker = worker.map_err(|error| failure(&error))?;
+        Ok(self.begin(conn, request, id.unwrap_or_default(), Kind::Update, worker))
+    }
+
+    fn kill(&mut self, id: &str, signal: i32, all: bool) -> Answer {
+        let ended_a_job = signal == libc::SIGKILL && self.kill_jobs(id);
+        let container = match self.find(id) {
+            Ok(serial) => &self.containers[&serial],
+            Err(_) if ended_a_job => return done(),
+            Err(failure) => return Err(failure),
+        };
+        let whom = if all { Whom::All } else { Whom::Init };
+        container.send(signal, whom).map_err(|error| failure(&error))?;
+        done()
     }
 
     fn attach(&mut self, conn: u64, id: &str, with_stdin: bool) -> Answer {
@@ -221,21 +294,20 @@ impl Server {
         done()
     }
 
-    fn update(&mut self, id: Option<&str>, resources: &oci_spec::runtime::LinuxResources) -> Answer {
-        let updated = match id {
-            None => self.pod.apply(resources),
-            Some(id) => {
-                self.find(id)?;
-                container::update(&self.env, id, resources)
-            }
-        };
-        updated.map_err(|error| failure(&error))?;
+    fn reopen_log(&mut self, id: &str) -> Answer {
+        let serial = self.find(id)?;
+        let log = self.containers.get_mut(&serial).and_then(|container| container.log.as_mut());
+        let log = log.ok_or_else(|| refuse(FailureKind::Conflict, format!("container {id} has no log")))?;
+        log.reopen().map_err(|error| refuse(FailureKind::System, format!("cannot reopen the log of {id}: {error}")))?;
         done()
     }
 
     fn shutdown(&mut self) -> Answer {
         if let Some(container) = self.containers.values().next() {
             return Err(refuse(FailureKind::Conflict, format!("container {} is still there", container.state.id)));
+        }
+        if let Some(job) = self.jobs.values().find(|job| !matches!(job.kind, Kind::Sweep)) {
+            return Err(refuse(FailureKind::Conflict, format!("container {} is being worked on", job.container)));
         }
         if self.pod.unified().is_some() {
             // We ourselves are in the pod's cgroup: leave it, or it could not be removed.
@@ -266,10 +338,16 @@ impl Server {
         }
         let _may_hold_bundles = std::fs::remove_dir(dir);
     }
-}
 
-/// Whether a bundle's process wants a terminal.
-fn terminal(bundle: &std::path::Path) -> crate::error::Result<bool> {
-    let spec = container::load_spec(bundle)?;
-    Ok(spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false))
+    /// Descriptors a client has passed.
+    fn take_stdio(&mut self, conn: u64) -> Result<[OwnedFd; 3], Failure> {
+        let missing =
+            || refuse(FailureKind::Invalid, "exec without a terminal needs three descriptors: stdin, stdout, stderr");
+        let conn = self.conns.get_mut(&conn).ok_or_else(missing)?;
+        let mut fds: VecDeque<OwnedFd> = (0..3).map_while(|_| conn.take_fd()).collect();
+        match (fds.pop_front(), fds.pop_front(), fds.pop_front()) {
+            (Some(stdin), Some(stdout), Some(stderr)) => Ok([stdin, stdout, stderr]),
+            _ => Err(missing()),
+        }
+    }
 }

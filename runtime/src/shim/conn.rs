@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use pintle_shim::{FRAME_LEN_MAX, Message, Request};
+use pintle_shim::{FRAME_LEN_MAX, Message};
 use pintle_sys::{Errno, scm};
 
 /// What may wait for a client that does not read, in bytes. Beyond, it is cut off: it can come back and ask.
@@ -45,9 +45,9 @@ impl Conn {
         &self.socket
     }
 
-    /// Reads what is there; gives the whole requests.
-    pub fn receive(&mut self) -> Result<Vec<Request>, Gone> {
-        let mut requests = Vec::new();
+    /// Reads what is there; gives the whole frames.
+    pub fn receive(&mut self) -> Result<Vec<Vec<u8>>, Gone> {
+        let mut frames = Vec::new();
         let mut buffer = [0; 4096];
         loop {
             let mut fds = Vec::new();
@@ -61,18 +61,18 @@ impl Conn {
                 Err(Errno::EINTR) => continue,
                 Err(_) => return Err(Gone),
             }
-            while let Some(request) = self.take_request()? {
-                requests.push(request);
+            while let Some(frame) = self.take_frame()? {
+                frames.push(frame);
             }
         }
         if self.input.is_empty() {
             // A large request must not be remembered by its buffer.
             self.input = Vec::new();
         }
-        Ok(requests)
+        Ok(frames)
     }
 
-    fn take_request(&mut self) -> Result<Option<Request>, Gone> {
+    fn take_frame(&mut self) -> Result<Option<Vec<u8>>, Gone> {
         let Some(head) = self.input.first_chunk::<4>() else { return Ok(None) };
         let len = u32::from_le_bytes(*head);
         if len > FRAME_LEN_MAX {
@@ -82,12 +82,9 @@ impl Conn {
         if self.input.len() < end {
             return Ok(None);
         }
-        let request = serde_json::from_slice(&self.input[4..end]).map_err(|error| {
-            crate::log::warn(&format!("a client sent a broken request: {error}"));
-            Gone
-        });
+        let frame = self.input[4..end].to_vec();
         self.input.drain(..end);
-        request.map(Some)
+        Ok(Some(frame))
     }
 
     /// The next descriptor that came along.

@@ -5,15 +5,17 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
-use pintle_runtime_plan::InitPlan;
 use pintle_shim::{ContainerState, ContainerStatus, Exit};
 use pintle_sys::{Errno, fd};
+
+use nix::unistd::Pid;
 
 use super::attach::Attachment;
 use super::log_file::{LogFile, Stream};
 use crate::cgroup::Cgroups;
+use crate::container::Whom;
 use crate::error::{Doing as _, Result};
-use crate::sync::ParentEnd;
+use crate::launch::Late;
 
 /// What may wait for a container that does not read its stdin, in bytes; beyond, the client waits.
 const STDIN_LEN_MAX: usize = 64 << 10;
@@ -25,8 +27,10 @@ pub struct Container {
     pub state: ContainerState,
     /// Its cgroups.
     pub cgroups: Cgroups,
-    /// What init does; for the sentence of a late failure. Gone after start.
-    pub starting: Option<(Box<InitPlan>, ParentEnd)>,
+    /// The way to init until it becomes the program, and the sentences of its failures. Gone at start.
+    pub starting: Option<(Late, OwnedFd)>,
+    /// Init's end, seen before it was known whether start had failed.
+    pub ended_early: Option<(i32, i32)>,
     /// Whether its death ends everything in it (its own pid namespace).
     pub own_pid_ns: bool,
     /// The terminal's master.
@@ -102,6 +106,9 @@ impl Container {
     pub fn drain(&mut self, stream: Stream, turns: usize) -> Drained {
         let mut buffer = [0; 8192];
         for _ in 0..turns {
+            if self.is_held_back() {
+                return Drained::More;
+            }
             let Some(output) = self.output(stream) else { return Drained::Ended };
             match nix::unistd::read(output.as_fd(), &mut buffer) {
                 // EIO: the last of a terminal's users is gone.
@@ -119,21 +126,33 @@ impl Container {
     }
 
     fn distribute(&mut self, stream: Stream, chunk: &[u8]) {
-        if let Some(log) = &mut self.log
-            && let Err(error) = log.write(stream, chunk)
-        {
-            // A full disk must not stop the container: it loses lines, and says so once per chunk.
-            crate::log::warn(&format!("write log of {}: {error}", self.state.id));
+        if let Some(said) = self.log.as_mut().and_then(|log| log.write(stream, chunk)) {
+            crate::log::warn(&format!("container {}: {said}", self.state.id));
         }
         self.attached.retain_mut(|attachment| attachment.push(stream, chunk).is_ok());
     }
 
+    /// Whether an attached client has so much to read that the container must wait. Not once it has ended: a pipe's
+    /// rest is bounded, and its exit must not wait for anybody.
+    pub fn is_held_back(&self) -> bool {
+        self.state.status != ContainerStatus::Stopped && self.attached.iter().any(Attachment::is_full)
+    }
+
+    /// Signals init or everybody.
+    pub fn send(&self, signal: i32, whom: Whom) -> Result<()> {
+        let pid = self.state.pid;
+        let init = || match pid {
+            0 => Err(crate::error::Error::NotRunning),
+            // Our child, which only we reap: the pid cannot be another's.
+            pid => pintle_sys::pidfd::open(Pid::from_raw(pid)).doing(|| format!("open process {pid}")),
+        };
+        crate::container::send(&self.cgroups, self.own_pid_ns, init, signal, whom)
+    }
+
     /// An output has ended.
     pub fn close_output(&mut self, stream: Stream) {
-        if let Some(log) = &mut self.log
-            && let Err(error) = log.end(stream)
-        {
-            crate::log::warn(&format!("write log of {}: {error}", self.state.id));
+        if let Some(said) = self.log.as_mut().and_then(|log| log.end(stream)) {
+            crate::log::warn(&format!("container {}: {said}", self.state.id));
         }
         if self.console.is_some() { self.console = None } else { self.outputs[stream as usize] = None }
     }

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use pintle_shim::{Event, Exit, Failure, FailureKind, Message, Reply};
+use pintle_shim::{Call, Event, Exit, Failure, Message, Reply};
 use pintle_sys::fd;
 
+use super::calls::Outcome;
+use super::jobs::Kind;
+use super::request;
 use super::server::Server;
 use crate::cgroup::Cgroups;
-use crate::error::{Doing as _, Result};
-use crate::exec::{ExecRequest, exec};
+use crate::error::{Doing as _, Error, Result};
+use crate::exec::ExecRequest;
+use crate::worker::{self, Worker, failure};
 
 /// A running exec.
 #[derive(Debug)]
@@ -29,58 +33,64 @@ pub struct Exec {
     pub cgroup: Option<Cgroups>,
 }
 
+impl Exec {
+    /// Its time begins now.
+    pub fn new(pid: i32, conn: u64, timeout_ms: Option<u64>, cgroup: Option<Cgroups>) -> Exec {
+        let deadline = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+        Exec { pid, conn, console: None, deadline, timed_out: false, cgroup }
+    }
+}
+
 impl Server {
-    /// Starts one.
+    /// Has a worker start one.
     pub(super) fn start_exec(
         &mut self,
         conn: u64,
+        request: u64,
         container: String,
-        process: oci_spec::runtime::Process,
         timeout_ms: Option<u64>,
-    ) -> std::result::Result<(Reply, Vec<OwnedFd>), Failure> {
+        stdio: Option<[OwnedFd; 3]>,
+        frame: Vec<u8>,
+    ) -> std::result::Result<Outcome, Failure> {
         let serial = self.find(&container)?;
-        let terminal = process.terminal().unwrap_or(false);
-        let stdio = if terminal { None } else { Some(self.take_stdio(conn)?) };
-        pintle_runtime_plan::spec::validate_process(&process).map_err(|error| super::calls::failure(&error.into()))?;
         let number = self.serial();
-        let cgroup = match timeout_ms {
-            Some(_) => {
-                Some(own_cgroup(&self.containers[&serial].cgroups, number).map_err(|e| super::calls::failure(&e))?)
+        let whole = &self.containers[&serial].cgroups;
+        let cgroup = timeout_ms.map(|_| own_cgroup(whole, number)).transpose().map_err(|error| failure(&error))?;
+        let join = cgroup.as_ref().map(|own| joined(whole, own).join());
+        let (id, pid_ns) = (container.clone(), self.pid_ns.as_ref());
+        let worker = Worker::spawn(&self.env, |env, teller| {
+            let Call::Exec { process, .. } = request::whole(&frame)? else {
+                return Err(Error::Usage("not an exec".to_owned()));
+            };
+            pintle_runtime_plan::spec::validate_process(&process)?;
+            worker::enter_pid_ns(pid_ns)?;
+            let exec = ExecRequest { id, process: *process, stdio, preserve_fds: 0, ignore_paused: false, join };
+            worker::run(env, teller, exec)
+        });
+        match worker {
+            Ok(worker) => Ok(self.begin(conn, request, container, Kind::Exec { number, timeout_ms, cgroup }, worker)),
+            Err(error) => {
+                remove(cgroup.as_ref());
+                Err(failure(&error))
             }
-            None => None,
-        };
-        let join = cgroup.as_ref().map(|own| joined(&self.containers[&serial].cgroups, own).join());
-        let request = ExecRequest { id: container, process, stdio, preserve_fds: 0, ignore_paused: false, join };
-        let launched = exec(&self.env, request).map_err(|error| {
-            remove(cgroup.as_ref());
-            super::calls::failure(&error)
-        })?;
-        let kept = launched.console.as_ref().map(fd::duplicate).transpose();
-        let exec = Exec {
-            pid: launched.pid,
-            conn,
-            console: kept.map_err(|errno| Failure { kind: FailureKind::System, message: errno.to_string() })?,
-            deadline: timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
-            timed_out: false,
-            cgroup,
-        };
+        }
+    }
+
+    /// A worker has started one.
+    pub(super) fn exec_started(&mut self, number: u64, mut exec: Exec, request: u64, console: Option<OwnedFd>) {
+        let (pid, conn) = (exec.pid, exec.conn);
+        exec.console = console.as_ref().and_then(|console| fd::duplicate(console).ok());
         self.execs.insert(number, exec);
-        Ok((Reply::ExecStarted { exec: number, pid: launched.pid }, launched.console.into_iter().collect()))
+        self.respond(conn, request, Ok((Reply::ExecStarted { exec: number, pid }, console.into_iter().collect())));
+        if let Some((code, signal)) = self.take_stray(pid) {
+            self.exec_ended(pid, code, signal);
+        }
     }
 
-    fn take_stdio(&mut self, conn: u64) -> std::result::Result<[OwnedFd; 3], Failure> {
-        let missing = || Failure {
-            kind: FailureKind::Invalid,
-            message: "exec without a terminal needs three descriptors: stdin, stdout, stderr".to_owned(),
-        };
-        let conn = self.conns.get_mut(&conn).ok_or_else(missing)?;
-        let mut next = || conn.take_fd().ok_or_else(missing);
-        Ok([next()?, next()?, next()?])
-    }
-
-    /// A child that is no container's init: an exec, or an orphan nobody waits for.
+    /// A child that is no container's init: an exec, a worker, or an orphan nobody waits for.
     pub(super) fn exec_ended(&mut self, pid: i32, code: i32, signal: i32) {
         let Some(number) = self.execs.iter().find(|(_, exec)| exec.pid == pid).map(|(number, _)| *number) else {
+            self.keep_stray(pid, code, signal);
             return;
         };
         let Some(exec) = self.execs.remove(&number) else { return };
@@ -94,15 +104,21 @@ impl Server {
         }
     }
 
-    /// Kills what ran out of time, with everything it started.
+    /// Kills what ran out of time, with everything it started. A worker sweeps until nobody is left: who forks
+    /// faster than the sweep must not hold the pod up.
     pub(super) fn end_overdue_execs(&mut self) {
         let now = Instant::now();
+        let mut overdue = Vec::new();
         for exec in self.execs.values_mut().filter(|exec| exec.deadline.is_some_and(|deadline| deadline <= now)) {
             exec.deadline = None;
             exec.timed_out = true;
-            let killed = exec.cgroup.as_ref().map_or(Ok(()), Cgroups::kill_all);
-            if let Err(error) = killed {
-                crate::log::warn(&format!("end exec {}: {error}", exec.pid));
+            overdue.push((exec.pid, exec.cgroup.clone()));
+        }
+        for (pid, cgroup) in overdue {
+            let sweep = |_: &_, _: &worker::Teller<'_>| cgroup.map_or(Ok(Some(())), |own| own.kill_all().map(Some));
+            match Worker::spawn(&self.env, sweep) {
+                Ok(worker) => drop(self.begin(0, 0, format!("exec {pid}"), Kind::Sweep, worker)),
+                Err(error) => crate::log::warn(&format!("end exec {pid}: {error}")),
             }
         }
     }
@@ -128,7 +144,7 @@ fn joined(container: &Cgroups, own: &Cgroups) -> Cgroups {
 }
 
 /// Descendants may live on in it; then it goes with the container.
-fn remove(cgroup: Option<&Cgroups>) {
+pub fn remove(cgroup: Option<&Cgroups>) {
     for path in cgroup.iter().flat_map(|cgroup| cgroup.paths.values()) {
         let _goes_with_the_container = std::fs::remove_dir(path);
     }

@@ -4,6 +4,7 @@
 //! each poll: there is no registration that could go stale.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Instant;
@@ -12,13 +13,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use pintle_shim::{ContainerState, Event, Message, ShimConfig};
+use pintle_shim::{ContainerState, Event, Message};
 use pintle_sys::{Errno, scm};
 
+use super::attach::Attachment;
+use super::calls::Asked;
 use super::conn::Conn;
 use super::container::{Container, Drained, record_exit};
 use super::execs::Exec;
+use super::jobs::Job;
 use super::log_file::Stream;
+use super::start::Settings;
 use crate::cgroup::Cgroups;
 use crate::clock;
 use crate::container::Env;
@@ -37,17 +42,28 @@ enum Source {
     Listener,
     Signals,
     Conn(u64),
+    Worker(u64),
+    Leaving(u64),
     Output(u64, Stream),
     Input(u64),
     AttachedIn(u64, u64),
     AttachedOut(u64, u64),
 }
 
+/// Where a supervisor sits.
+pub struct Place {
+    /// Says that this pod has one.
+    pub lock: nix::fcntl::Flock<File>,
+    /// Its socket.
+    pub listener: UnixListener,
+    /// The small init of a shared pid namespace, and the namespace.
+    pub shared_pid: Option<(OwnedFd, File)>,
+}
+
 /// The supervisor.
-#[derive(Debug)]
 pub struct Server {
     pub(super) env: Env,
-    pub(super) config: ShimConfig,
+    pub(super) config: Settings,
     pub(super) pod: Cgroups,
     listener: UnixListener,
     signals: SignalFd,
@@ -55,23 +71,29 @@ pub struct Server {
     /// By a serial number, so that the order is that of creation.
     pub(super) containers: BTreeMap<u64, Container>,
     pub(super) execs: BTreeMap<u64, Exec>,
+    /// What workers are doing.
+    pub(super) jobs: BTreeMap<u64, Job>,
+    /// Calls that wait for a job to end, in the order they came.
+    pub(super) waiting: Vec<Asked>,
+    /// Children that ended before a worker told us what they are: pid, code, signal.
+    pub(super) strays: Vec<(i32, i32, i32)>,
+    /// Clients of containers that have ended, with output still to read.
+    leaving: Vec<Attachment>,
     next_serial: u64,
     pub(super) done: bool,
     /// Something happened since memory was last given back.
     busy: bool,
     /// Holds a shared pid namespace open.
     pub(super) small_init: Option<OwnedFd>,
+    /// That namespace.
+    pub(super) pid_ns: Option<File>,
+    /// Says that this pod has a supervisor, as long as it lives.
+    _lock: nix::fcntl::Flock<File>,
 }
 
 impl Server {
     /// Ready to run. From here on the death of children is read from a descriptor.
-    pub fn new(
-        env: Env,
-        config: ShimConfig,
-        pod: Cgroups,
-        listener: UnixListener,
-        small_init: Option<OwnedFd>,
-    ) -> Result<Server> {
+    pub fn new(env: Env, config: Settings, pod: Cgroups, place: Place) -> Result<Server> {
         let what = || "set up signals".to_owned();
         let mut wanted = SigSet::empty();
         wanted.add(Signal::SIGCHLD);
@@ -80,20 +102,26 @@ impl Server {
             // Only `Shutdown` ends a supervisor: its containers' exit codes die with it.
             pintle_sys::signal::ignore(signal).doing(what)?;
         }
-        let (conns, containers, execs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (small_init, pid_ns) = place.shared_pid.unzip();
         Ok(Server {
             env,
             config,
             pod,
-            listener,
+            listener: place.listener,
             signals,
-            conns,
-            containers,
-            execs,
+            conns: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            execs: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            waiting: Vec::new(),
+            strays: Vec::new(),
+            leaving: Vec::new(),
             next_serial: 1,
             done: false,
             busy: true,
             small_init,
+            pid_ns,
+            _lock: place.lock,
         })
     }
 
@@ -108,10 +136,7 @@ impl Server {
         while !self.done {
             match self.wait() {
                 // A quiet moment: what the last calls needed is not needed while waiting for the next.
-                Ok(ready) if ready.is_empty() && self.busy => {
-                    self.busy = false;
-                    pintle_sys::memory::release();
-                }
+                Ok(ready) if ready.is_empty() => self.busy = false,
                 Ok(ready) => ready.into_iter().for_each(|(source, events)| self.serve(source, events)),
                 Err(Errno::EINTR) => {}
                 Err(errno) => {
@@ -120,6 +145,7 @@ impl Server {
                 }
             }
             self.end_overdue_execs();
+            self.drop_overdue_clients();
         }
         0
     }
@@ -127,7 +153,12 @@ impl Server {
     fn wait(&self) -> pintle_sys::Result<Vec<(Source, PollFlags)>> {
         let sources = self.sources();
         let mut fds: Vec<PollFd<'_>> = sources.iter().map(|(_, fd, events)| PollFd::new(*fd, *events)).collect();
-        poll(&mut fds, self.timeout())?;
+        let timeout = self.timeout();
+        if self.busy {
+            poll(&mut fds, timeout)?;
+        } else {
+            pintle_sys::memory::wait_released(self.env.proof, &mut fds, timeout.into())?;
+        }
         let ready = sources.iter().zip(&fds).filter_map(|((source, ..), fd)| {
             let events = fd.revents().unwrap_or(PollFlags::empty());
             (!events.is_empty()).then_some((*source, events))
@@ -136,12 +167,33 @@ impl Server {
     }
 
     fn timeout(&self) -> PollTimeout {
-        let Some(deadline) = self.execs.values().filter_map(|exec| exec.deadline).min() else {
-            return if self.busy { PollTimeout::from(QUIET_MS) } else { PollTimeout::NONE };
-        };
+        let execs = self.execs.values().filter_map(|exec| exec.deadline);
+        let clients = self.holding_up().map(Attachment::deadline);
+        let quiet = if self.busy { PollTimeout::from(QUIET_MS) } else { PollTimeout::NONE };
+        let Some(deadline) = execs.chain(clients).min() else { return quiet };
         let left = deadline.saturating_duration_since(Instant::now());
         // A millisecond more: waking just before the deadline would spin until it.
-        PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
+        let left = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+        if self.busy { left.min(quiet) } else { left }
+    }
+
+    /// Clients that somebody waits for.
+    fn holding_up(&self) -> impl Iterator<Item = &Attachment> {
+        let attached = self.containers.values().flat_map(|container| &container.attached);
+        attached.filter(|client| client.is_full()).chain(&self.leaving)
+    }
+
+    fn drop_overdue_clients(&mut self) {
+        let now = Instant::now();
+        self.leaving.retain(|client| !client.is_empty() && client.deadline() > now);
+        for container in self.containers.values_mut() {
+            container.attached.retain(|client| !client.is_full() || client.deadline() > now);
+        }
+    }
+
+    /// Clients of a container that says nothing more: they get what is queued.
+    fn let_go(&mut self, clients: Vec<Attachment>) {
+        self.leaving.extend(clients.into_iter().filter(|client| !client.is_empty()));
     }
 
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
@@ -154,8 +206,15 @@ impl Server {
             let events = if conn.wants_to_write() { readable | PollFlags::POLLOUT } else { readable };
             sources.push((Source::Conn(*serial), conn.socket().as_fd(), events));
         }
+        for (serial, job) in &self.jobs {
+            sources.push((Source::Worker(*serial), job.worker.channel(), readable));
+        }
         for (serial, container) in &self.containers {
             container_sources(*serial, container, &mut sources);
+        }
+        for client in &self.leaving {
+            let waiting = client.sinks().filter(|(_, waits)| *waits);
+            sources.extend(waiting.map(|(fd, _)| (Source::Leaving(client.token), fd.as_fd(), PollFlags::POLLOUT)));
         }
         sources
     }
@@ -166,6 +225,8 @@ impl Server {
             Source::Listener => self.accept(),
             Source::Signals => self.reap(),
             Source::Conn(serial) => self.serve_conn(serial, events),
+            Source::Worker(serial) => self.hear(serial),
+            Source::Leaving(token) => self.leaving.retain_mut(|one| one.token != token || one.flush().is_ok()),
             Source::Output(serial, stream) => self.read_output(serial, stream),
             Source::Input(serial) => {
                 if let Some(container) = self.containers.get_mut(&serial) {
@@ -195,7 +256,7 @@ impl Server {
             return;
         }
         match conn.receive() {
-            Ok(requests) => requests.into_iter().for_each(|request| self.answer(serial, request)),
+            Ok(frames) => frames.into_iter().for_each(|frame| self.answer(serial, frame)),
             Err(_gone) => self.drop_conn(serial),
         }
     }
@@ -208,7 +269,11 @@ impl Server {
         let Some(container) = self.containers.get_mut(&serial) else { return };
         if container.drain(stream, TURNS) == Drained::Ended {
             container.close_output(stream);
-            release_attached(container);
+            if container.console.is_none() && container.outputs.iter().all(Option::is_none) {
+                // Once nothing more can come, attached clients see the end.
+                let clients = std::mem::take(&mut container.attached);
+                self.let_go(clients);
+            }
         }
     }
 
@@ -255,8 +320,14 @@ impl Server {
         }
     }
 
-    fn container_ended(&mut self, serial: u64, code: i32, signal: i32) {
+    pub(super) fn container_ended(&mut self, serial: u64, code: i32, signal: i32) {
+        let starting = self.containers.get(&serial).is_some_and(|container| self.is_starting(&container.state.id));
         let Some(container) = self.containers.get_mut(&serial) else { return };
+        if starting {
+            // Whether the program ever ran decides what its exit code is.
+            container.ended_early = Some((code, signal));
+            return;
+        }
         let code = if container.start_failed { 128 } else { code };
         container.ended(code, signal, clock::now_ms());
         if !container.own_pid_ns
@@ -270,11 +341,12 @@ impl Server {
                 container.close_output(stream);
             }
         }
-        container.attached.clear();
+        let clients = std::mem::take(&mut container.attached);
         let state = container.state.clone();
         if let Err(error) = record_exit(&self.config.dir, &state) {
             crate::log::warn(&error.to_string());
         }
+        self.let_go(clients);
         self.broadcast(&Event::Exited { state });
     }
 
@@ -288,23 +360,16 @@ impl Server {
     }
 }
 
-/// Once nothing more can come, attached clients see the end.
-fn release_attached(container: &mut Container) {
-    if container.console.is_none() && container.outputs.iter().all(Option::is_none) {
-        container.attached.clear();
-    }
-}
-
 fn container_sources<'a>(
     serial: u64,
     container: &'a Container,
     sources: &mut Vec<(Source, BorrowedFd<'a>, PollFlags)>,
 ) {
-    if let Some(console) = &container.console {
+    if let Some(console) = container.console.as_ref().filter(|_| !container.is_held_back()) {
         sources.push((Source::Output(serial, Stream::Stdout), console.as_fd(), PollFlags::POLLIN));
     }
     for (stream, output) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&container.outputs) {
-        if let Some(output) = output {
+        if let Some(output) = output.as_ref().filter(|_| !container.is_held_back()) {
             sources.push((Source::Output(serial, stream), output.as_fd(), PollFlags::POLLIN));
         }
     }

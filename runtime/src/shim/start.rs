@@ -5,32 +5,58 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sched::CloneFlags;
 use pintle_shim::ShimConfig;
 use pintle_sys::clone::{self, CloneArgs};
-use pintle_sys::{cred, fd, pidfd};
+use pintle_sys::{Errno, cred, fd, pidfd};
+use serde::Deserialize;
 
-use super::server::Server;
+use super::server::{Place, Server};
 use crate::cgroup::Cgroups;
 use crate::container::Env;
 use crate::error::{Doing as _, Error, Result};
+use crate::worker::{Teller, Worker};
+
+/// What the supervisor itself keeps of [`ShimConfig`]: resources are a worker's business.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    pub pod_uid: String,
+    pub dir: PathBuf,
+    runtime_root: PathBuf,
+    netns: Option<PathBuf>,
+    hostname: Option<String>,
+    host_ipc: bool,
+    share_pid: bool,
+    sysctls: Vec<(String, String)>,
+    pod_cgroup: String,
+}
 
 /// Starts a supervisor in the background and returns when it listens.
 pub fn run(config: &Path) -> Result<()> {
     let text = std::fs::read_to_string(config).doing(|| format!("read {}", config.display()))?;
-    let config: ShimConfig =
-        serde_json::from_str(&text).map_err(|error| Error::Usage(format!("{}: {error}", config.display())))?;
-    let env = Env::observe(config.runtime_root.clone())?;
-    std::fs::create_dir_all(config.dir.join("exits")).doing(|| format!("make {}/exits", config.dir.display()))?;
-    let pod = Cgroups::locate(&env.layout, Some(Path::new(&config.pod_cgroup)), &config.pod_uid)?;
-    pod.create(&env.layout)?;
-    pod.apply(&config.pod_resources)?;
+    let wrong = |error: serde_json::Error| Error::Usage(format!("{}: {error}", config.display()));
+    let settings: Settings = serde_json::from_str(&text).map_err(wrong)?;
+    let env = Env::observe(settings.runtime_root.clone())?;
+    let exits = settings.dir.join("exits");
+    std::fs::create_dir_all(&exits).doing(|| format!("make {}", exits.display()))?;
+    // Looked at before anything is touched; the daemon takes it for good.
+    drop(lock(&settings)?);
+    let pod = Cgroups::locate(&env.layout, Some(Path::new(&settings.pod_cgroup)), &settings.pod_uid)?;
+    let prepare = |env: &Env, _: &Teller<'_>| {
+        let whole: ShimConfig = serde_json::from_str(&text).map_err(wrong)?;
+        pod.create(&env.layout)?;
+        pod.apply(&whole.pod_resources).map(Some)
+    };
+    Worker::spawn(&env, prepare)?.finish()?;
+    drop(text);
     let cgroup = own_cgroup(&env, &pod)?;
     let (mut told, tell) = std::io::pipe().doing(|| "make a pipe".to_owned())?;
     let daemon = move |tell: std::io::PipeWriter| -> std::convert::Infallible {
-        let code = serve(env, config, pod, tell);
+        let code = serve(env, settings, pod, tell);
         clone::exit_now(code)
     };
     detach(cgroup, tell, daemon)?;
@@ -42,6 +68,20 @@ pub fn run(config: &Path) -> Result<()> {
             Err(Error::WrongState("the supervisor died before it was ready; see shim.log".to_owned()))
         }
         None => Err(Error::WrongState(word)),
+    }
+}
+
+/// One supervisor per pod. The kernel forgets the lock with its holder.
+fn lock(settings: &Settings) -> Result<Flock<File>> {
+    let what = || format!("open {}", settings.dir.display());
+    let dir = File::open(&settings.dir).doing(what)?;
+    match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+        Err((_, Errno::EWOULDBLOCK)) => Err(Error::WrongState(format!(
+            "pod {} has a supervisor already, at {}",
+            settings.pod_uid,
+            settings.dir.join("shim.sock").display()
+        ))),
+        other => other.map_err(|(_, errno)| errno).doing(what),
     }
 }
 
@@ -77,12 +117,8 @@ fn own_cgroup(env: &Env, pod: &Cgroups) -> Result<Option<OwnedFd>> {
     Ok(None)
 }
 
-fn serve(env: Env, config: ShimConfig, pod: Cgroups, mut tell: std::io::PipeWriter) -> i32 {
-    let begun = background(&config).and_then(|()| settle(&config)).and_then(|small_init| {
-        let listener = listen(&config.dir.join("shim.sock"))?;
-        Server::new(env, config, pod, listener, small_init)
-    });
-    match begun {
+fn serve(env: Env, settings: Settings, pod: Cgroups, mut tell: std::io::PipeWriter) -> i32 {
+    match take_place(&settings).and_then(|place| Server::new(env, settings, pod, place)) {
         Ok(mut server) => {
             // Whoever started us may be gone; we serve whoever comes.
             let _starter_may_be_gone = tell.write_all(b"ready");
@@ -96,8 +132,16 @@ fn serve(env: Env, config: ShimConfig, pod: Cgroups, mut tell: std::io::PipeWrit
     }
 }
 
+fn take_place(settings: &Settings) -> Result<Place> {
+    background(settings)?;
+    let lock = lock(settings)?;
+    let shared_pid = settle(settings)?;
+    let listener = listen(&settings.dir.join("shim.sock"))?;
+    Ok(Place { lock, listener, shared_pid })
+}
+
 /// Leaves the starter's stdio; errors and panics go to shim.log.
-fn background(config: &ShimConfig) -> Result<()> {
+fn background(config: &Settings) -> Result<()> {
     let log = config.dir.join("shim.log");
     let what = || format!("open {}", log.display());
     let out = File::options().create(true).append(true).open(&log).doing(what)?;
@@ -108,8 +152,8 @@ fn background(config: &ShimConfig) -> Result<()> {
     cred::set_dumpable(false).doing(|| "become not dumpable".to_owned())
 }
 
-/// The pod's namespaces: every container inherits them from here. Gives the small init of a shared pid namespace.
-fn settle(config: &ShimConfig) -> Result<Option<OwnedFd>> {
+/// The pod's namespaces: every container inherits them from here. Gives a shared pid namespace and its small init.
+fn settle(config: &Settings) -> Result<Option<(OwnedFd, File)>> {
     if let Some(path) = &config.netns {
         let netns = File::open(path).doing(|| format!("open network namespace {}", path.display()))?;
         nix::sched::setns(netns, CloneFlags::CLONE_NEWNET)
@@ -136,15 +180,15 @@ fn sysctl(name: &str, value: &str) -> Result<()> {
     std::fs::write(Path::new("/proc/sys").join(relative), value).doing(|| format!("set sysctl {name} to {value:?}"))
 }
 
-/// One pid namespace for all: a small init holds it open and reaps, and our children are born in it from now on.
-fn share_pid() -> Result<OwnedFd> {
+/// One pid namespace for all: a small init holds it open and reaps. Workers enter it before they make a container,
+/// so that only containers are born in it.
+fn share_pid() -> Result<(OwnedFd, File)> {
     let proof = clone::SingleThreaded::assert().ok_or_else(|| Error::WrongState("more than one thread".to_owned()))?;
     let args = CloneArgs { flags: CloneFlags::CLONE_NEWPID.bits() as u64, cgroup: None };
     let what = || "make the pod's pid namespace".to_owned();
     let (pid, init) = clone::clone3(proof, args, small_init).doing(what)?;
     let ns = File::open(format!("/proc/{pid}/ns/pid")).doing(what)?;
-    nix::sched::setns(ns, CloneFlags::CLONE_NEWPID).doing(what)?;
-    Ok(init)
+    Ok((init, ns))
 }
 
 fn small_init() -> std::convert::Infallible {

@@ -257,6 +257,8 @@ impl Walker<'_> {
     /// and there is no end of file.
     fn wait_for_start(&mut self) -> Result<()> {
         let fifo = self.slots.get(Slot::FIFO)?;
+        // It may wait here for long, and next it becomes another program.
+        pintle_sys::memory::release(self.proof);
         while let Err(errno) = nix::unistd::read(fifo, &mut [0]) {
             if errno != Errno::EINTR {
                 return Err(errno);

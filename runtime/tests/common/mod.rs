@@ -2,6 +2,8 @@
 #![allow(dead_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod pod;
+
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -21,6 +23,8 @@ pub struct Bundle {
     dir: tempfile::TempDir,
     pub cgroup: String,
     pub config: Value,
+    /// Instead of the build under test.
+    pub program: Option<PathBuf>,
 }
 
 const APPLETS: [&str; 19] = [
@@ -43,7 +47,7 @@ impl Bundle {
         let name = dir.path().file_name().unwrap().to_string_lossy().replace('.', "");
         let cgroup = format!("/pintle-test{name}");
         let config = config(script, &format!("{cgroup}/c"));
-        Bundle { dir, cgroup, config }
+        Bundle { dir, cgroup, config, program: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -63,7 +67,7 @@ impl Bundle {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pintle-runc"));
+        let mut command = Command::new(self.program.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_pintle-runc"))));
         command.arg("--root").arg(self.root()).args(args).stdin(Stdio::null());
         command
     }
