@@ -61,15 +61,36 @@ pub(super) fn answer(request: Request<Incoming>, ctx: Arc<Context>, found: Found
     stream::upgrade(request, move |sink, source| join(wish, sink, source))
 }
 
-async fn join(wish: Wish, mut sink: Sink, source: Source) {
-    let status = match Box::pin(run(&wish, &mut sink, source)).await {
+async fn join(wish: Wish, sink: Sink, source: Source) {
+    let mut client = Client { sink, side: Side::Silent(source) };
+    let status = match Box::pin(run(&wish, &mut client)).await {
         Ok(code) => stream::exit_status(code),
         Err(e) => {
             let what = if wish.command.is_some() { "executing command in" } else { "attaching to" };
             stream::failure(&format!("error {what} container {}: {}", wish.container, chain(&e)))
         }
     };
-    stream::finish(&mut sink, &status).await;
+    let Client { sink, side } = client;
+    match side {
+        Side::Silent(source) => stream::finish(sink, stream::drain(source), &status).await,
+        Side::Taken(task) => stream::finish(sink, async { task.await.ok() }, &status).await,
+        Side::Gone => {}
+    }
+}
+
+/// Whom we talk to.
+struct Client {
+    sink: Sink,
+    side: Side,
+}
+
+/// The half it talks on.
+enum Side {
+    /// Nobody listens yet.
+    Silent(Source),
+    /// A task takes what comes, until the client leaves.
+    Taken(tokio::task::JoinHandle<Source>),
+    Gone,
 }
 
 /// Our ends of a process's streams.
@@ -80,24 +101,27 @@ struct Ours {
     stderr: Option<pipe::Receiver>,
 }
 
-async fn run(wish: &Wish, sink: &mut Sink, source: Source) -> Result<i32, PodError> {
+async fn run(wish: &Wish, client: &mut Client) -> Result<i32, PodError> {
     match &wish.command {
         Some(command) => {
             let mut line = Line::open(&wish.ctx, &wish.pod_uid, &wish.container, &wish.id).await?;
-            let exec = if wish.tty {
+            let (end, exec) = if wish.tty {
                 let mut begun = line.begin(command.clone(), None, None).await?;
                 let ours = begun.console.take().map_or_else(|| Ok(Ours::default()), |master| both_ways(&master))?;
-                pump(wish, ours, sink, source, Some((line.shim.clone(), Some(begun.exec)))).await;
-                begun.exec
+                let target = Some((line.shim.clone(), Some(begun.exec)));
+                (pump(wish, ours, client, target).await, begun.exec)
             } else {
                 let (ours, theirs) = pipes()?;
                 let fds = [theirs[0].as_fd(), theirs[1].as_fd(), theirs[2].as_fd()];
                 let begun = line.begin(command.clone(), Some(fds), None).await?;
                 drop(theirs);
-                pump(wish, ours, sink, source, None).await;
-                begun.exec
+                (pump(wish, ours, client, None).await, begun.exec)
             };
-            Ok(line.wait(exec).await?.code)
+            match end {
+                End::Output => Ok(line.wait(exec).await?.code),
+                // A process whose client has left is nobody's business any more.
+                End::Client => Ok(0),
+            }
         }
         None => {
             let (ours, theirs) = pipes()?;
@@ -106,14 +130,21 @@ async fn run(wish: &Wish, sink: &mut Sink, source: Source) -> Result<i32, PodErr
             let fds = if wish.stdin { &all[..] } else { &all[1..] };
             shim.call_with(Call::Attach { container: wish.id.clone(), stdin: wish.stdin }, fds).await?;
             drop(theirs);
-            pump(wish, ours, sink, source, Some((shim, None))).await;
+            pump(wish, ours, client, Some((shim, None))).await;
             Ok(0)
         }
     }
 }
 
+/// Why bytes are carried no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Output,
+    Client,
+}
+
 /// Carries bytes both ways until the process's output ends or the client leaves.
-async fn pump(wish: &Wish, ours: Ours, sink: &mut Sink, source: Source, terminal: Option<(Shim, Option<u64>)>) {
+async fn pump(wish: &Wish, ours: Ours, client: &mut Client, terminal: Option<(Shim, Option<u64>)>) -> End {
     let (out, mut outputs) = mpsc::channel::<(u8, Vec<u8>)>(4);
     let Ours { stdin, stdout, stderr } = ours;
     let outgoing = [(STDOUT, stdout, wish.stdout), (STDERR, stderr, wish.stderr)];
@@ -123,24 +154,23 @@ async fn pump(wish: &Wish, ours: Ours, sink: &mut Sink, source: Source, terminal
         }
     }
     drop(out);
-    let stdin = stdin.filter(|_| wish.stdin);
-    let id = wish.id.clone();
-    let incoming = tokio::spawn(Box::pin(take(source, stdin, id, terminal)));
-    let abort = incoming.abort_handle();
-    let mut left = std::pin::pin!(incoming);
+    let Side::Silent(source) = std::mem::replace(&mut client.side, Side::Gone) else { return End::Client };
+    let mut incoming = tokio::spawn(Box::pin(take(source, stdin.filter(|_| wish.stdin), wish.id.clone(), terminal)));
     loop {
         tokio::select! {
             chunk = outputs.recv() => match chunk {
-                Some((channel, bytes)) => if !stream::send(sink, channel, &bytes).await { break },
+                Some((channel, bytes)) => if !stream::send(&mut client.sink, channel, &bytes).await {
+                    incoming.abort();
+                    return End::Client;
+                },
                 None => break,
             },
-            _ = &mut left => {
-                // The client is gone: what the process still says has no reader.
-                break;
-            }
+            // The client is gone: what the process still says has no reader.
+            _ = &mut incoming => return End::Client,
         }
     }
-    abort.abort();
+    client.side = Side::Taken(incoming);
+    End::Output
 }
 
 async fn read(channel: u8, mut pipe: pipe::Receiver, wanted: bool, out: mpsc::Sender<(u8, Vec<u8>)>) {
@@ -154,7 +184,12 @@ async fn read(channel: u8, mut pipe: pipe::Receiver, wanted: bool, out: mpsc::Se
 }
 
 /// Takes what the client sends until it leaves.
-async fn take(mut source: Source, mut stdin: Option<pipe::Sender>, id: String, terminal: Option<(Shim, Option<u64>)>) {
+async fn take(
+    mut source: Source,
+    mut stdin: Option<pipe::Sender>,
+    id: String,
+    terminal: Option<(Shim, Option<u64>)>,
+) -> Source {
     while let Some(received) = stream::receive(&mut source).await {
         match received {
             Received::Data(STDIN, bytes) => {
@@ -176,6 +211,7 @@ async fn take(mut source: Source, mut stdin: Option<pipe::Sender>, id: String, t
             Received::Data(..) | Received::Closed(_) => {}
         }
     }
+    source
 }
 
 /// Three pipes: our ends do not block, theirs do.

@@ -4,6 +4,7 @@
 //! Channels: 0 stdin, 1 stdout, 2 stderr, 3 the Status, 4 terminal sizes, 255 (v5) closes one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -14,6 +15,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -32,6 +34,8 @@ pub(super) const STDERR: u8 = 2;
 pub(super) const ERROR: u8 = 3;
 pub(super) const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
+/// How long a client may take to read the rest and to answer the close.
+const GOODBYE_MAX: Duration = Duration::from_secs(30);
 
 /// Something a client sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,13 +147,27 @@ pub(super) async fn send(sink: &mut Sink, channel: u8, bytes: &[u8]) -> bool {
     sink.send(Message::Binary(message.into())).await.is_ok()
 }
 
-/// Sends the final Status and closes.
-pub(super) async fn finish(sink: &mut Sink, status: &Value) {
-    send(sink, ERROR, status.to_string().as_bytes()).await;
+/// Sends the final Status and the close, and waits until the client has answered it, so that nothing is under way when
+/// the connection ends: a socket that is closed with something unread in it takes back what was not yet received.
+pub(super) async fn finish(mut sink: Sink, rest: impl Future<Output = Option<Source>>, status: &Value) {
+    send(&mut sink, ERROR, status.to_string().as_bytes()).await;
     // Clients take a close without a code for a broken connection. This one may have left already.
     let close = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
-    let _ = sink.send(Message::Close(Some(close))).await;
-    let _ = sink.close().await;
+    if let Err(error) = sink.send(Message::Close(Some(close))).await {
+        return tracing::debug!(%error, "a client left before the end of its stream");
+    }
+    let Ok(Some(source)) = tokio::time::timeout(GOODBYE_MAX, rest).await else { return };
+    if let Ok(mut socket) = sink.reunite(source)
+        && let Err(error) = socket.get_mut().shutdown().await
+    {
+        tracing::debug!(%error, "a client left without a word");
+    }
+}
+
+/// Reads until the client has left.
+pub(super) async fn drain(mut source: Source) -> Option<Source> {
+    while receive(&mut source).await.is_some() {}
+    Some(source)
 }
 
 /// The Status of a process that ended.
@@ -192,5 +210,46 @@ mod tests {
     #[test]
     fn exit_codes_travel_as_causes() {
         insta::assert_snapshot!(exit_status(3).to_string(), @r#"{"details":{"causes":[{"message":"3","reason":"ExitCode"}]},"message":"command terminated with exit code 3","metadata":{},"reason":"NonZeroExitCode","status":"Failure"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_once_its_client_has_answered_the_close() {
+        use hyper_util::rt::TokioIo;
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let (tell, mut ended) = tokio::sync::mpsc::unbounded_channel();
+        let service = hyper::service::service_fn(move |request| {
+            let tell = tell.clone();
+            let answer = upgrade(request, move |sink, source| async move {
+                finish(sink, drain(source), &exit_status(0)).await;
+                tell.send(()).unwrap();
+            });
+            async move { Ok::<_, std::convert::Infallible>(answer) }
+        });
+        let server = hyper::server::conn::http1::Builder::new();
+        tokio::spawn(server.serve_connection(TokioIo::new(far), service).with_upgrades());
+        let mut request =
+            tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request("ws://node/exec").unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(PROTOCOLS[0]));
+        let (mut client, _) = tokio_tungstenite::client_async(request, near).await.unwrap();
+        // Something that nobody waits for is on its way all the time.
+        for _ in 0..20 {
+            client.send(Message::Ping(vec![b'x'; 100].into())).await.unwrap();
+        }
+        let mut heard = Vec::new();
+        while let Some(Ok(message)) = client.next().await {
+            match message {
+                Message::Binary(data) => heard.push(format!("{} {}", data[0], String::from_utf8_lossy(&data[1..]))),
+                Message::Close(frame) => {
+                    assert!(ended.try_recv().is_err(), "it waits for our answer, which the next turn sends");
+                    heard.push(format!("close {}", frame.unwrap().code));
+                }
+                _ => {}
+            }
+        }
+        insta::assert_snapshot!(heard.join("\n"), @r#"
+        3 {"metadata":{},"status":"Success"}
+        close 1000
+        "#);
+        assert_eq!(ended.recv().await, Some(()));
     }
 }

@@ -1,6 +1,6 @@
 //! Pods as kubectl sees them from the kubelet's side: logs, exec, failures.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 use pintle_testkit::BUSYBOX_IMAGE;
@@ -58,11 +58,31 @@ pub fn exec(k: &Kubectl<'_>) {
     terminal(k);
     let big = k.ok(&["exec", "shell", "--", "sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x"]);
     assert_eq!(big.len(), 3_000_000, "nothing of a long output is lost");
+    unhurried(k);
     has(
         &k.ok(&["exec", "shell", "--", "cat", "/var/run/secrets/kubernetes.io/serviceaccount/namespace"]),
         &["default"],
     );
     k.ok(&["delete", "pod", "shell", "--now"]);
+}
+
+/// A client that takes its time: every buffer on the way is full when the process ends.
+fn unhurried(k: &Kubectl<'_>) {
+    const LEN: usize = 30_000_000;
+    let mut child = k.spawn(&["exec", "shell", "--", "sh", "-c", &format!("head -c {LEN} /dev/zero; exit 9")]);
+    let mut stdout = child.stdout.take().unwrap();
+    let (mut chunk, mut taken) = (vec![0; 64 << 10], 0);
+    loop {
+        match stdout.read(&mut chunk).unwrap() {
+            0 => break,
+            n => taken += n,
+        }
+        // Not a wait for anything: this is what slow means.
+        std::thread::sleep(std::time::Duration::from_millis(15));
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((taken, output.status.code()), (LEN, Some(9)), "{said}");
 }
 
 /// `exec -it` under a terminal made by script(1) of util-linux, as a person would have it.

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use pintle_api::status;
 use pintle_control_plan::kind::Subresource;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -27,6 +28,10 @@ use super::super::query::Query;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 const KUBELET_PORT: i32 = 10250;
+/// What one turn of a tunnel carries, in bytes.
+const CHUNK_LEN: usize = 16 << 10;
+/// How long a client may take to leave after the kubelet's last word.
+const LINGER_MAX: Duration = Duration::from_secs(30);
 
 /// Headers of one connection, which do not travel further (RFC 9110 section 7.6.1), unless the connection is upgraded.
 const OF_ONE_HOP: &[HeaderName] = &[CONNECTION, UPGRADE, TRANSFER_ENCODING, HOST, CONTENT_LENGTH];
@@ -72,15 +77,56 @@ pub async fn tunnel(
 }
 
 async fn carry(client: hyper::upgrade::OnUpgrade, kubelet: hyper::upgrade::OnUpgrade) {
-    let (client, kubelet) = match tokio::try_join!(client, kubelet) {
-        Ok(both) => both,
-        Err(error) => return tracing::debug!(%error, "a tunnel was not upgraded"),
-    };
-    let (mut client, mut kubelet) = (TokioIo::new(client), TokioIo::new(kubelet));
-    match tokio::io::copy_bidirectional(&mut client, &mut kubelet).await {
-        Ok((up, down)) => tracing::debug!(up, down, "a tunnel ended"),
-        Err(error) => tracing::debug!(%error, "a tunnel broke"),
+    match tokio::try_join!(client, kubelet) {
+        Ok((client, kubelet)) => {
+            let (up, down) = join(TokioIo::new(client), TokioIo::new(kubelet)).await;
+            tracing::debug!(up, down, "a tunnel ended");
+        }
+        Err(error) => tracing::debug!(%error, "a tunnel was not upgraded"),
     }
+}
+
+/// Carries bytes both ways until the kubelet has said everything; gives how many went up and down.
+///
+/// Not `copy_bidirectional`: that gives up at the first error, and a peer that ends its TCP connection without ending
+/// TLS first is one. What was still on its way to a slow client, the exit code last, would be lost.
+async fn join(client: impl AsyncRead + AsyncWrite, kubelet: impl AsyncRead + AsyncWrite) -> (u64, u64) {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_kubelet, to_kubelet) = tokio::io::split(kubelet);
+    let up = pour(from_client, to_kubelet, AfterRefusal::Drain);
+    let down = pour(from_kubelet, to_client, AfterRefusal::Stop);
+    tokio::pin!(up, down);
+    tokio::select! {
+        up = &mut up => (up, down.await),
+        // Closing a socket with something unread in it would take back what the client has not yet received.
+        down = &mut down => (tokio::time::timeout(LINGER_MAX, up).await.unwrap_or_default(), down),
+    }
+}
+
+/// What to do with the rest when its receiver takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AfterRefusal {
+    Stop,
+    Drain,
+}
+
+/// Passes on all that comes until its end, then tells the receiver of the end.
+async fn pour(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, after: AfterRefusal) -> u64 {
+    let mut chunk = vec![0; CHUNK_LEN];
+    let (mut carried, mut open) = (0, true);
+    while let Ok(count @ 1..) = from.read(&mut chunk).await {
+        // TLS keeps what the socket does not take at once, hence the flush.
+        open = open && to.write_all(&chunk[..count]).await.is_ok() && to.flush().await.is_ok();
+        if open {
+            carried += count as u64;
+        } else if after == AfterRefusal::Stop {
+            break;
+        }
+    }
+    if let Err(error) = to.shutdown().await {
+        tracing::trace!(%error, "the other side was gone");
+    }
+    carried
 }
 
 /// A plain answer: a log, or the kubelet's refusal.
@@ -296,5 +342,65 @@ mod tests {
         assert_eq!(onward["host"], "10.0.0.1:10250");
         assert_eq!(onward["sec-websocket-key"], "k");
         assert!(!onward.contains_key("authorization"));
+    }
+
+    /// Both ends of a TLS connection over a pipe that holds `room` bytes.
+    async fn tls(room: usize) -> (impl AsyncRead + AsyncWrite + Unpin, impl AsyncRead + AsyncWrite + Unpin) {
+        let pair = rcgen::generate_simple_self_signed(["node".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls_pki_types::PrivateKeyDer::Pkcs8(pair.signing_key.serialize_der().into());
+        let server = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![pair.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(pair.cert.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (near, far) = tokio::io::duplex(room);
+        let accept = tokio_rustls::TlsAcceptor::from(Arc::new(server)).accept(far);
+        let name = ServerName::try_from("node").unwrap();
+        let connect = TlsConnector::from(Arc::new(client)).connect(name, near);
+        tokio::try_join!(accept, connect).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_gets_all_that_a_kubelet_said_before_it_hung_up() {
+        let (mut kubelet, ours) = tls(256 << 10).await;
+        let (theirs, mut client) = tls(1 << 10).await;
+        let tunnel = tokio::spawn(join(theirs, ours));
+        let said: Vec<u8> = (0..40_000_u32).map(|n| (n % 251) as u8).collect();
+        kubelet.write_all(&said).await.unwrap();
+        kubelet.flush().await.unwrap();
+        // Without the end that TLS asks for, as a process that is killed does.
+        drop(kubelet);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert!(heard == said, "{} of {} bytes", heard.len(), said.len());
+        drop(client);
+        assert_eq!(tunnel.await.unwrap().1, 40_000);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_ends_its_kubelets_connection() {
+        let (mut kubelet, ours) = tls(1 << 10).await;
+        let (theirs, mut client) = tls(1 << 10).await;
+        let tunnel = tokio::spawn(join(theirs, ours));
+        client.write_all(b"typed").await.unwrap();
+        client.flush().await.unwrap();
+        drop(client);
+        let mut heard = Vec::new();
+        kubelet.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"typed");
+        drop(kubelet);
+        assert_eq!(tunnel.await.unwrap(), (5, 0));
     }
 }
