@@ -1,13 +1,14 @@
 //! A client attached to a container's stdio.
 //!
-//! A client that does not keep up holds the container back, as a slow terminal does: while [`QUEUE_LEN_MAX`] bytes
-//! wait for it, output is not read any further. So whoever reads loses nothing. A client that takes not one byte for
-//! [`PATIENCE`] while others wait for it is cut off, and the container goes on. What is queued when the container
-//! ends is still delivered, under the same rule.
+//! A client that does not keep up holds the container back, as a slow terminal does, and as containerd has it: while
+//! [`QUEUE_LEN_MAX`] bytes wait for it, output is not read any further, and the container's next write waits once its
+//! pipe is full. So whoever reads loses nothing, however slow it is, and it ends the wait by leaving. The log gets what
+//! has been read before any client does: it lags behind the container by what a pipe holds, and by no client's
+//! slowness beyond that. Whatever the clients do, the container's end is seen and told at once; what is queued for them then is
+//! still delivered.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::{Duration, Instant};
 
 use pintle_sys::{Errno, fd};
 
@@ -15,8 +16,6 @@ use super::log_file::Stream;
 
 /// What may wait for a client, in bytes, before the container waits for it.
 const QUEUE_LEN_MAX: usize = 64 << 10;
-/// How long it may do so without taking a byte.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One output of a client.
 #[derive(Debug)]
@@ -37,8 +36,6 @@ pub struct Attachment {
     /// What it types.
     pub stdin: Option<OwnedFd>,
     sinks: [Option<Sink>; 2],
-    /// When it last took something, or had nothing to take.
-    progress: Instant,
 }
 
 impl Attachment {
@@ -53,7 +50,7 @@ impl Attachment {
             fd::set_nonblocking(one)?;
         }
         let sink = |fd| Sink { fd, queue: VecDeque::new() };
-        Ok(Attachment { token, stdin, sinks: [stdout.map(sink), stderr.map(sink)], progress: Instant::now() })
+        Ok(Attachment { token, stdin, sinks: [stdout.map(sink), stderr.map(sink)] })
     }
 
     /// Sends output on.
@@ -65,14 +62,7 @@ impl Attachment {
 
     /// Writes what goes.
     pub fn flush(&mut self) -> Result<(), Closed> {
-        let mut taken = 0;
-        for sink in self.sinks.iter_mut().flatten() {
-            taken += sink.flush()?;
-        }
-        if taken > 0 {
-            self.progress = Instant::now();
-        }
-        Ok(())
+        self.sinks.iter_mut().flatten().try_for_each(Sink::flush)
     }
 
     /// Whether so much waits for it that the container must wait too.
@@ -83,11 +73,6 @@ impl Attachment {
     /// Whether nothing waits for it.
     pub fn is_empty(&self) -> bool {
         self.sinks.iter().flatten().all(|sink| sink.queue.is_empty())
-    }
-
-    /// When others have waited for it long enough.
-    pub fn deadline(&self) -> Instant {
-        self.progress + PATIENCE
     }
 
     /// Its outputs, and whether something waits for each to become writable.
@@ -108,22 +93,18 @@ impl Attachment {
 }
 
 impl Sink {
-    fn flush(&mut self) -> Result<usize, Closed> {
-        let mut taken = 0;
+    fn flush(&mut self) -> Result<(), Closed> {
         while !self.queue.is_empty() {
             let (head, _) = self.queue.as_slices();
             match nix::unistd::write(&self.fd, head) {
-                Ok(n) => {
-                    taken += n;
-                    drop(self.queue.drain(..n));
-                }
-                Err(Errno::EAGAIN) => return Ok(taken),
+                Ok(n) => drop(self.queue.drain(..n)),
+                Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(_) => return Err(Closed),
             }
         }
         // What a burst needed must not be kept for the time after it.
         self.queue = VecDeque::new();
-        Ok(taken)
+        Ok(())
     }
 }

@@ -45,9 +45,19 @@ impl Conn {
         &self.socket
     }
 
-    /// Reads what is there; gives the whole frames.
-    pub fn receive(&mut self) -> Result<Vec<Vec<u8>>, Gone> {
+    /// Reads what is there; gives the whole frames, and whether the client has left. What it asked for before is done:
+    /// a client that dies right after a call must not make a difference by the moment of its death.
+    pub fn receive(&mut self) -> (Vec<Vec<u8>>, Result<(), Gone>) {
         let mut frames = Vec::new();
+        let left = self.receive_into(&mut frames);
+        if self.input.is_empty() {
+            // A large request must not be remembered by its buffer.
+            self.input = Vec::new();
+        }
+        (frames, left)
+    }
+
+    fn receive_into(&mut self, frames: &mut Vec<Vec<u8>>) -> Result<(), Gone> {
         let mut buffer = [0; 4096];
         loop {
             let mut fds = Vec::new();
@@ -57,7 +67,7 @@ impl Conn {
                     self.input.extend_from_slice(&buffer[..n]);
                     self.fds.extend(fds);
                 }
-                Err(Errno::EAGAIN) => break,
+                Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => continue,
                 Err(_) => return Err(Gone),
             }
@@ -65,11 +75,6 @@ impl Conn {
                 frames.push(frame);
             }
         }
-        if self.input.is_empty() {
-            // A large request must not be remembered by its buffer.
-            self.input = Vec::new();
-        }
-        Ok(frames)
     }
 
     fn take_frame(&mut self) -> Result<Option<Vec<u8>>, Gone> {

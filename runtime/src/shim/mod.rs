@@ -5,7 +5,7 @@
 //!
 //! One thread, one loop. It waits for nobody: clients have bounded queues, logs go to files, what its children do
 //! arrives as SIGCHLD and readable pipes, and whatever takes time or memory (making a container, hooks, execs,
-//! deletion) is a forked worker's. So it stays small: see docs/adr/0006-small-supervisor.md.
+//! deletion) is a forked worker's. So it stays small: see docs/adr/0007-small-supervisor.md.
 
 mod attach;
 mod calls;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -33,6 +33,8 @@ use crate::error::{Doing as _, Result};
 const TURNS: usize = 8;
 /// After so long without events memory is given back, once, in milliseconds.
 const QUIET_MS: u16 = 500;
+/// How long clients may take to read what is left when the pod is shut down.
+const GOODBYE_MAX: Duration = Duration::from_secs(10);
 /// Chunks read from an output whose container has ended: all that a pipe can hold, many times over.
 const LAST_TURNS: usize = 1024;
 
@@ -145,9 +147,27 @@ impl Server {
                 }
             }
             self.end_overdue_execs();
-            self.drop_overdue_clients();
         }
+        self.say_goodbye();
         0
+    }
+
+    /// The pod is gone, but not yet those who read its last words.
+    fn say_goodbye(&mut self) {
+        let deadline = Instant::now() + GOODBYE_MAX;
+        loop {
+            self.leaving.retain_mut(|client| client.flush().is_ok() && !client.is_empty());
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+            if self.leaving.is_empty() || left == 0 {
+                return;
+            }
+            let sinks = self.leaving.iter().flat_map(Attachment::sinks).filter(|(_, waits)| *waits);
+            let mut fds: Vec<_> = sinks.map(|(fd, _)| PollFd::new(fd.as_fd(), PollFlags::POLLOUT)).collect();
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            if poll(&mut fds, timeout).is_err_and(|errno| errno != Errno::EINTR) {
+                return;
+            }
+        }
     }
 
     fn wait(&self) -> pintle_sys::Result<Vec<(Source, PollFlags)>> {
@@ -167,28 +187,13 @@ impl Server {
     }
 
     fn timeout(&self) -> PollTimeout {
-        let execs = self.execs.values().filter_map(|exec| exec.deadline);
-        let clients = self.holding_up().map(Attachment::deadline);
         let quiet = if self.busy { PollTimeout::from(QUIET_MS) } else { PollTimeout::NONE };
-        let Some(deadline) = execs.chain(clients).min() else { return quiet };
+        let deadline = self.execs.values().filter_map(|exec| exec.deadline).min();
+        let Some(deadline) = deadline else { return quiet };
         let left = deadline.saturating_duration_since(Instant::now());
         // A millisecond more: waking just before the deadline would spin until it.
         let left = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
         if self.busy { left.min(quiet) } else { left }
-    }
-
-    /// Clients that somebody waits for.
-    fn holding_up(&self) -> impl Iterator<Item = &Attachment> {
-        let attached = self.containers.values().flat_map(|container| &container.attached);
-        attached.filter(|client| client.is_full()).chain(&self.leaving)
-    }
-
-    fn drop_overdue_clients(&mut self) {
-        let now = Instant::now();
-        self.leaving.retain(|client| !client.is_empty() && client.deadline() > now);
-        for container in self.containers.values_mut() {
-            container.attached.retain(|client| !client.is_full() || client.deadline() > now);
-        }
     }
 
     /// Clients of a container that says nothing more: they get what is queued.
@@ -226,7 +231,9 @@ impl Server {
             Source::Signals => self.reap(),
             Source::Conn(serial) => self.serve_conn(serial, events),
             Source::Worker(serial) => self.hear(serial),
-            Source::Leaving(token) => self.leaving.retain_mut(|one| one.token != token || one.flush().is_ok()),
+            Source::Leaving(token) => {
+                self.leaving.retain_mut(|one| one.token != token || (one.flush().is_ok() && !one.is_empty()));
+            }
             Source::Output(serial, stream) => self.read_output(serial, stream),
             Source::Input(serial) => {
                 if let Some(container) = self.containers.get_mut(&serial) {
@@ -255,9 +262,10 @@ impl Server {
             self.drop_conn(serial);
             return;
         }
-        match conn.receive() {
-            Ok(frames) => frames.into_iter().for_each(|frame| self.answer(serial, frame)),
-            Err(_gone) => self.drop_conn(serial),
+        let (frames, left) = conn.receive();
+        frames.into_iter().for_each(|frame| self.answer(serial, frame));
+        if left.is_err() {
+            self.drop_conn(serial);
         }
     }
 
