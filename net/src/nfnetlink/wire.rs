@@ -260,4 +260,38 @@ mod tests {
             }
         }
     }
+
+    /// Looks at everything there is, as deep as attributes go.
+    fn visit(attrs: Attrs<'_>, depth: u8) -> usize {
+        let read = [attrs.u16(1).is_some(), attrs.u32(2).is_some(), attrs.u64(5).is_some(), attrs.text(1).is_some()];
+        let inner = attrs.into_iter().map(|(_, value)| if depth == 0 { 0 } else { visit(Attrs(value), depth - 1) });
+        read.iter().filter(|r| **r).count() + inner.sum::<usize>()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_and_any_damage_to_a_message_are_read_without_harm(
+            bytes in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..300),
+            damage in proptest::collection::vec((0..88_usize, proptest::arbitrary::any::<u8>()), 0..8),
+            cut in 0..88_usize,
+        ) {
+            let mut w = Writer::default();
+            for sequence in 0..2 {
+                w.begin(0x0a06, 0, sequence, 2, 0);
+                w.text(1, "pintle");
+                w.nested(3, |w| w.nested(1, |w| w.nested(1, |w| w.u32(1, 7))));
+                w.end();
+            }
+            let mut damaged = w.bytes;
+            damage.iter().for_each(|(at, byte)| if let Some(b) = damaged.get_mut(*at) { *b = *byte });
+            damaged.truncate(damaged.len().saturating_sub(cut));
+            for datagram in [&bytes, &damaged] {
+                for message in Message::all(datagram) {
+                    visit(message.attrs(), 4);
+                    message.errno();
+                    message.family();
+                }
+            }
+        }
+    }
 }

@@ -135,7 +135,12 @@ fn ipv6_services_answer_beside_ipv4_ones() {
 
 /// Gives the node another address, where a server of the test listens.
 fn local_addr(addr: &str) {
-    ip(&["addr", "add", &if addr.contains(':') { format!("{addr}/128") } else { format!("{addr}/32") }, "dev", "lo"]);
+    if addr.contains(':') {
+        // Usable at once: nobody else can have it.
+        ip(&["addr", "add", &format!("{addr}/128"), "dev", "lo", "nodad"]);
+    } else {
+        ip(&["addr", "add", &format!("{addr}/32"), "dev", "lo"]);
+    }
 }
 
 fn ip(args: &[&str]) {
