@@ -35,6 +35,7 @@ pub mod nft_backend;
 mod node;
 pub mod node_routes;
 mod outlets;
+mod packed;
 mod programming;
 mod run;
 mod servers;

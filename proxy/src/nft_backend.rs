@@ -167,6 +167,18 @@ impl<K: Kernel> Backend for NftBackend<K> {
     }
 }
 
+/// Whether this kernel takes our rules of a family: all that every table has, in a transaction that removes it again.
+///
+/// # Errors
+/// The kernel's reason.
+pub fn probe(kernel: &mut impl Kernel, config: &Config, family: Family) -> Result<(), NftError> {
+    let config = Config { table: format!("{}-probe", config.table), ..config.for_family(family) };
+    let mut planner = Planner::new(config);
+    let mut ops: Vec<Op> = planner.load(LOAD_BATCH).flatten().collect();
+    ops.push(Op { table: planner.table(), action: Action::DelTable });
+    kernel.commit(&ops, Grain::Fine)
+}
+
 impl PerFamily {
     fn new(config: &Config, family: Family) -> Self {
         Self {

@@ -91,7 +91,7 @@ impl Outlets {
     }
 
     /// Serves what is to be served now, and says what is wrong.
-    pub async fn apply(&mut self, report: &mut Report, find: impl Fn(&ServiceName) -> Option<Arc<Service>>) {
+    pub async fn apply(&mut self, report: &mut Report, find: impl Fn(&ServiceName) -> Option<Service>) {
         report.families.iter().for_each(|done| self.say_done(done, &find));
         for issue in &report.issues {
             if self.said_first(issue.to_string()) {
@@ -106,7 +106,7 @@ impl Outlets {
         self.serve_loopback(report).await;
     }
 
-    async fn serve_checks(&mut self, report: &mut Report, find: &impl Fn(&ServiceName) -> Option<Arc<Service>>) {
+    async fn serve_checks(&mut self, report: &mut Report, find: &impl Fn(&ServiceName) -> Option<Service>) {
         for (name, check) in std::mem::take(&mut report.health) {
             match check {
                 Some(check) => drop(self.wanted_checks.insert(name, check)),
@@ -154,7 +154,7 @@ impl Outlets {
         }
     }
 
-    fn say_done(&mut self, done: &FamilyReport, find: &impl Fn(&ServiceName) -> Option<Arc<Service>>) {
+    fn say_done(&mut self, done: &FamilyReport, find: &impl Fn(&ServiceName) -> Option<Service>) {
         let (took_us, longest_us) = (done.took.as_micros(), done.longest.as_micros());
         match &done.outcome {
             Ok(()) => {
@@ -179,13 +179,7 @@ impl Outlets {
         }
     }
 
-    fn event(
-        &self,
-        name: &ServiceName,
-        reason: &str,
-        note: String,
-        find: &impl Fn(&ServiceName) -> Option<Arc<Service>>,
-    ) {
+    fn event(&self, name: &ServiceName, reason: &str, note: String, find: &impl Fn(&ServiceName) -> Option<Service>) {
         if let Some(service) = find(name) {
             self.events.warn(&self.node, &service, reason, note);
         }

@@ -22,9 +22,10 @@ use crate::kernel::Netlink;
 use crate::kube_config::{LocalMode, NodePorts};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::nft_backend::NftBackend;
+use crate::nft_backend::{self, NftBackend};
 use crate::node;
 use crate::outlets::Outlets;
+use crate::packed::Packed;
 use crate::programming::Programming;
 use crate::servers;
 
@@ -45,9 +46,9 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
     let base = planner_config(&config);
     enable_forwarding(&base)?;
     set_limits(&config);
-    let kernel = Netlink::open().map_err(ProxyError::Nft)?;
-    let port = kernel.port();
-    let backend = NftBackend::new(base.clone(), &families(), kernel);
+    let mut kernel = Netlink::open().map_err(ProxyError::Nft)?;
+    let (port, families) = (kernel.port(), usable_families(&mut kernel, &base)?);
+    let backend = NftBackend::new(base.clone(), &families, kernel);
     let monitor = Monitor::open(NftBackend::<Netlink>::tables(&base)).map_err(ProxyError::Nft)?;
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
     // Ends the servers too when this function ends for another reason.
@@ -101,6 +102,23 @@ fn families() -> Vec<Family> {
     families
 }
 
+/// Those of them in which it takes our rules. Without IPv4 there is nothing to do here.
+fn usable_families(kernel: &mut Netlink, config: &Config) -> Result<Vec<Family>, ProxyError> {
+    let mut usable = Vec::new();
+    for family in families() {
+        match nft_backend::probe(kernel, config, family) {
+            Err(error) if !error.is_transient() && family == Family::V4 => return Err(ProxyError::Nft(error)),
+            Err(error) if !error.is_transient() => {
+                let (cause, hint) = (cause(&error), error.hint());
+                tracing::warn!(%error, cause, hint, "this kernel cannot serve IPv6 Services; they are left alone");
+            }
+            // What passes is met again, and dealt with, by the first load.
+            _ => usable.push(family),
+        }
+    }
+    Ok(usable)
+}
+
 /// IPv6 forwarding changes how a machine listens to routers: only where there are pods with such addresses.
 fn enable_forwarding(config: &Config) -> Result<(), ProxyError> {
     sysctl::enable_forwarding().map_err(ProxyError::Forwarding)?;
@@ -123,7 +141,7 @@ fn set_limits(config: &ProxyConfig) {
     }
 }
 
-fn planner_config(config: &ProxyConfig) -> Config {
+pub(crate) fn planner_config(config: &ProxyConfig) -> Config {
     Config {
         table: config.table.clone(),
         detect_local: match &config.local_mode {
@@ -151,14 +169,14 @@ pub(crate) fn cause(error: &dyn std::error::Error) -> String {
 }
 
 struct Caches {
-    services: Cache<Service>,
-    slices: Cache<EndpointSlice>,
+    services: Cache<Packed<Service>>,
+    slices: Cache<Packed<EndpointSlice>>,
     nodes: Cache<Node>,
 }
 
 struct Events {
-    services: Subscription<Service>,
-    slices: Subscription<EndpointSlice>,
+    services: Subscription<Packed<Service>>,
+    slices: Subscription<Packed<EndpointSlice>>,
     nodes: Subscription<Node>,
 }
 
@@ -166,8 +184,8 @@ impl Caches {
     fn start(client: &Client, node: &str) -> Self {
         let own = format!("metadata.name={node}");
         Self {
-            services: Cache::builder(client).labels(NOT_OURS).trim(trim_service).start(),
-            slices: Cache::builder(client).labels(NOT_OURS).trim(trim_slice).start(),
+            services: Cache::builder(client).labels(NOT_OURS).start(),
+            slices: Cache::builder(client).labels(NOT_OURS).start(),
             nodes: Cache::builder(client).fields(&own).start(),
         }
     }
@@ -215,8 +233,8 @@ struct Proxy {
 
 /// What woke the loop.
 enum Woken {
-    Service(Event<Service>),
-    Slice(Event<EndpointSlice>),
+    Service(Event<Packed<Service>>),
+    Slice(Event<Packed<EndpointSlice>>),
     Node,
     Timer,
     Kernel(Result<Noticed, NftError>),
@@ -287,28 +305,27 @@ impl Proxy {
         Ok(())
     }
 
-    fn note_service(&mut self, event: &Event<Service>) -> Result<(), ProxyError> {
-        let change = match event {
-            Event::Applied { new, .. } => Change::Service(new),
-            Event::Deleted { old } => Change::ServiceGone(old),
+    fn note_service(&mut self, event: &Event<Packed<Service>>) -> Result<(), ProxyError> {
+        match event {
+            Event::Applied { new, .. } => self.backend()?.note(Change::Service(&new.unpack())),
+            Event::Deleted { old } => self.backend()?.note(Change::ServiceGone(&old.unpack_metadata())),
             Event::Resync => return Ok(()),
-        };
+        }
         self.pending.services += 1;
-        self.backend()?.note(change);
         Ok(())
     }
 
-    fn note_slice(&mut self, event: &Event<EndpointSlice>) -> Result<(), ProxyError> {
-        let change = match event {
+    fn note_slice(&mut self, event: &Event<Packed<EndpointSlice>>) -> Result<(), ProxyError> {
+        match event {
             Event::Applied { new, .. } => {
-                self.programming.changed(new);
-                Change::Slice(new)
+                let slice = new.unpack();
+                self.programming.changed(&slice);
+                self.backend()?.note(Change::Slice(&slice));
             }
-            Event::Deleted { old } => Change::SliceGone(old),
+            Event::Deleted { old } => self.backend()?.note(Change::SliceGone(&old.unpack_metadata())),
             Event::Resync => return Ok(()),
-        };
+        }
         self.pending.slices += 1;
-        self.backend()?.note(change);
         Ok(())
     }
 
@@ -408,27 +425,7 @@ impl Proxy {
             self.outlets.count(backend, report);
         }
         let services = &self.caches.services;
-        self.outlets.apply(report, |name| services.get(&name.namespace, &name.name)).await;
+        self.outlets.apply(report, |name| Some(services.get(&name.namespace, &name.name)?.unpack())).await;
         Ok(())
-    }
-}
-
-/// The proxy reads no annotations and no selectors.
-fn trim_service(service: &mut Service) {
-    service.metadata.annotations = None;
-    service.metadata.owner_references = None;
-    if let Some(spec) = &mut service.spec {
-        spec.selector = None;
-    }
-}
-
-fn trim_slice(slice: &mut EndpointSlice) {
-    Programming::keep_trigger(&mut slice.metadata);
-    slice.metadata.owner_references = None;
-    for endpoint in slice.endpoints.iter_mut().flatten() {
-        endpoint.target_ref = None;
-        endpoint.hostname = None;
-        endpoint.zone = None;
-        endpoint.deprecated_topology = None;
     }
 }

@@ -5,9 +5,13 @@
 mod api;
 #[path = "../../plan/tests/story/happening.rs"]
 mod happening;
+mod load;
 #[path = "../../plan/tests/story/objects.rs"]
 mod objects;
 mod outlets;
+mod replay;
 mod rules;
 mod running;
+mod soak;
+mod star;
 mod world;

@@ -110,7 +110,7 @@ pub fn is_error(answer: std::io::Result<String>, kind: std::io::ErrorKind) -> Op
 }
 
 /// A full load fills the table that does not serve, which then takes the other's place.
-fn serving_table() -> Option<&'static str> {
+pub fn serving_table() -> Option<&'static str> {
     let listed = nft_list();
     let has = |name: &str| listed.contains(&format!("table ip {name} {{"));
     match (has("pintle"), has("pintle-b")) {

@@ -2,6 +2,7 @@
 //! ruleset; golden rulesets and transactions; and the properties that hold for any order of changes.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod arbitrary;
 mod behaviour;
 mod between;
 mod changes;

@@ -1,0 +1,143 @@
+//! The table of what users expect, replayed with real connections in namespaces: what `pintle-proxy-plan` walks with
+//! imaginary packets. Every client asks; who answers, and whose address it saw, must be what the table says.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pintle_net::nfnetlink::conntrack::Conntrack;
+use pintle_nft::{Family, Proto};
+use pintle_proxy::backend::Backend;
+use pintle_proxy::kernel::Netlink;
+use pintle_proxy::nft_backend::NftBackend;
+use pintle_proxy_cases::{Case, Client, Row, Sees, Setting, Want, World, cases};
+use pintle_proxy_plan::{Change, Config, DetectLocal, Masquerade, NodePortAddresses};
+
+use crate::star::{Got, Star, Transport, is_known};
+
+/// How long an answer may take on a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long silence is listened to.
+const SILENCE: Duration = Duration::from_millis(120);
+/// Each packet draws its server anew.
+const TRIES: usize = 3;
+
+fn config(world: &World, case: &Case) -> Config {
+    let range = |text: &str| vec![text.parse().unwrap()];
+    let mut config = Config {
+        node_addrs: vec![world.node],
+        zone: Some(World::ZONE.into()),
+        ..Config::new(World::NODE, range(world.pods), range(world.services))
+    };
+    for setting in &case.config {
+        match setting {
+            Setting::MasqueradeAll => config.masquerade = Masquerade::All,
+            Setting::NodePortsElsewhere => {
+                config.node_port_addresses = NodePortAddresses::In(range(world.around_outside));
+            }
+            Setting::PodsByInterface => {
+                config.detect_local = DetectLocal::InterfaceNamePrefix(World::POD_INTERFACES.into());
+            }
+            Setting::NoPodRanges => config.cluster_ranges = Vec::new(),
+        }
+    }
+    config
+}
+
+/// Whether what happened is what the row wants.
+fn is_right(star: &Star, case: &Case, row: &Row, got: &Got) -> bool {
+    let source = star.world.source(row.from, |name| case.is_here(name));
+    match (&row.want, got) {
+        (Want::Reject, Got::Refused) | (Want::Drop, Got::Silence) => true,
+        (Want::Untouched, Got::Answer(name, _)) => *name == star.owner(row.to),
+        (Want::Servers(servers), Got::Answer(name, saw)) => servers.iter().any(|server| {
+            let sees = match server.sees {
+                Sees::Sender => source,
+                Sees::Machine => star.world.node,
+            };
+            *name == server.name.to_string() && *saw == sees
+        }),
+        _ => false,
+    }
+}
+
+/// Asks as the row says; everything that went otherwise.
+fn ask(star: &Star, case: &Case, row: &Row) -> Vec<String> {
+    let here = |name| case.is_here(name);
+    let (source, to) = (star.world.source(row.from, here), star.world.destination(row.to, here));
+    let (tries, wait) = match row.want {
+        Want::Servers(_) => (TRIES, PATIENCE),
+        Want::Reject | Want::Untouched => (1, PATIENCE),
+        Want::Drop => (1, SILENCE),
+    };
+    let got = (0..tries).map(|_| star.ask(row.from, source, SocketAddr::from(to), wait));
+    let wrong = got.filter(|got| !is_right(star, case, row, got));
+    wrong.map(|got| format!("line {} ({}): {row:?}: {got:?}", row.line, case.title)).collect()
+}
+
+fn replay(world: World, transport: Transport, proto: Proto) {
+    if !pintle_testkit::require_root("real packets") {
+        return;
+    }
+    if !is_known(transport) {
+        eprintln!("SKIPPED: this kernel has no {transport:?}; the table is not replayed with it");
+        return;
+    }
+    let family = Family::of(world.node);
+    let star = Star::new(world, transport);
+    let first = config(&star.world, &cases()[0]);
+    let mut backend = NftBackend::new(first, &[family], Netlink::open().unwrap());
+    let mut conntrack = Conntrack::open().unwrap();
+    let mut wrong = Vec::new();
+    for case in cases() {
+        backend.reconfigure(config(&star.world, &case));
+        backend.note(Change::Service(&case.service(&star.world, &proto.name().to_uppercase())));
+        backend.note(Change::Slice(&case.slice(&star.world, &proto.name().to_uppercase())));
+        let report = backend.sync();
+        assert!(report.is_installed() && !report.wants_retry(), "{}: {report:?}", case.title);
+        // No client goes on where it was in the case before.
+        if proto == Proto::Udp {
+            for flow in conntrack.flows(family, proto).unwrap() {
+                // It may have run out by itself.
+                drop(conntrack.delete(&flow));
+            }
+        }
+        let (apart, together): (Vec<&Row>, Vec<&Row>) =
+            case.rows.iter().partition(|row| row.from == Client::NodeAsLoadBalancer);
+        let (star, case) = (&star, &case);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = together.iter().map(|row| scope.spawn(|| ask(star, case, row))).collect();
+            wrong.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap()));
+        });
+        for row in apart {
+            star.node_has(star.world.load_balancer, true);
+            wrong.extend(ask(star, case, row));
+            star.node_has(star.world.load_balancer, false);
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn the_table_holds_for_real_tcp_over_ipv4() {
+    replay(World::v4(), Transport::Tcp, Proto::Tcp);
+}
+
+#[test]
+fn the_table_holds_for_real_tcp_over_ipv6() {
+    replay(World::v6(), Transport::Tcp, Proto::Tcp);
+}
+
+#[test]
+fn the_table_holds_for_real_udp_over_ipv4() {
+    replay(World::v4(), Transport::Udp, Proto::Udp);
+}
+
+#[test]
+fn the_table_holds_for_real_udp_over_ipv6() {
+    replay(World::v6(), Transport::Udp, Proto::Udp);
+}
+
+#[test]
+fn the_table_holds_for_real_sctp_where_the_kernel_has_it() {
+    replay(World::v4(), Transport::Sctp, Proto::Sctp);
+}
