@@ -41,7 +41,7 @@ pub enum Command {
     Scheduler(scheduler::Arguments),
     ControllerManager(controller_manager::Arguments),
     Kubelet(kubelet::Arguments),
-    Proxy(proxy::Arguments),
+    Proxy(Box<proxy::Arguments>),
     Completion(completion::Arguments),
     #[command(hide = true)]
     Man(man::Arguments),

@@ -23,6 +23,7 @@ pub mod backend;
 pub mod config;
 pub mod duration;
 mod events;
+pub mod explain;
 mod health;
 mod health_checks;
 mod http_server;

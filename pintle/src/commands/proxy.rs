@@ -1,5 +1,6 @@
 //! `pintle proxy`: the proxy of a node alone, a drop-in for kube-proxy.
 
+mod explain;
 mod flags;
 
 use crate::daemon::{self, Together};
@@ -25,13 +26,13 @@ pub struct Arguments {
     #[command(flatten)]
     kube: KubeFlags,
     /// Addresses of pods, of the whole cluster
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", global = true)]
     cluster_cidr: Option<String>,
     /// Addresses of Services: those that nobody has are dropped instead of routed
-    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    #[arg(long, value_delimiter = ',', value_name = "CIDR", global = true)]
     service_cidr: Vec<String>,
     /// Whom to speak to, and as whom [default: the file's, else <state-dir>/agent/proxy.kubeconfig]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     kubeconfig: Option<PathBuf>,
     /// Also keep routes to the pod ranges of other nodes, which must be on the same link
     #[arg(long)]
@@ -42,6 +43,8 @@ pub struct Arguments {
     /// Remove everything the proxy installed, and end
     #[arg(long)]
     cleanup: bool,
+    #[command(subcommand)]
+    explain: Option<explain::Explain>,
 }
 
 impl Arguments {
@@ -65,11 +68,16 @@ impl Arguments {
             "" => Node::host_name()?,
             name => name.trim().to_lowercase(),
         };
-        let client = Client::from_kubeconfig(&self.kubeconfig(&kube))?;
+        let kubeconfig = self.kubeconfig(&kube);
         let mut config = ProxyConfig::from_kube(&name, cidrs("service-cidr", &self.service_cidr)?, kube)?;
         if self.egress_masquerade {
             config = config.with_egress_masquerade();
         }
+        if let Some(explain) = &self.explain {
+            explain.run(&config, || Ok(Client::from_kubeconfig(&kubeconfig)?))?;
+            return Ok(Code::Done);
+        }
+        let client = Client::from_kubeconfig(&kubeconfig)?;
         let routes = self.node_routes.then_some(name);
         daemon::run(|stop| async move {
             notify::send("READY=1");

@@ -10,15 +10,15 @@ use std::path::PathBuf;
 #[derive(Args, Debug, Default)]
 pub struct KubeFlags {
     /// KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), YAML or JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Name of the node [default: the host name]
-    #[arg(long, value_name = "NAME", alias = "node-name")]
+    #[arg(long, value_name = "NAME", alias = "node-name", global = true)]
     pub hostname_override: Option<String>,
     /// Rules by: nftables
     #[arg(long, value_name = "MODE")]
     proxy_mode: Option<String>,
-    /// The node's address
+    /// An address of the node besides those of its Node object
     #[arg(long, value_name = "IP")]
     bind_address: Option<String>,
     /// End when an address cannot be listened on, instead of trying again
@@ -48,16 +48,16 @@ pub struct KubeFlags {
     /// Bit of the packet mark that asks for masquerading [default: 14]
     #[arg(long, value_name = "BIT", alias = "iptables-masquerade-bit")]
     nftables_masquerade_bit: Option<i32>,
-    /// At least this often everything is compared and installed anew [default: 30s]
+    /// At least this often the rules are looked at, and installed anew if somebody took them [default: 30s]
     #[arg(long, value_name = "DURATION", alias = "iptables-sync-period")]
     nftables_sync_period: Option<GoDuration>,
-    /// At most this often changes are installed [default: 1s]
+    /// At most this often changes are installed; 1s, kube-proxy's default, means at once [default: 1s]
     #[arg(long, value_name = "DURATION", alias = "iptables-min-sync-period")]
     nftables_min_sync_period: Option<GoDuration>,
     /// Whether node ports answer on loopback [default: true]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     iptables_localhost_nodeports: Option<bool>,
-    /// How often everything is read from the API server anew [default: 15m]
+    /// How often everything is installed anew [default: 15m]
     #[arg(long, value_name = "DURATION")]
     config_sync_period: Option<GoDuration>,
     #[command(flatten)]
