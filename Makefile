@@ -18,7 +18,7 @@ NEEDS := gcc:gcc make:make python3:python3 pip3:python3-pip ip:iproute2 nft:nfta
          unshare:util-linux curl:curl ps:procps script:bsdutils systemd-analyze:systemd
 
 .PHONY: help all deps tools build up down install uninstall test check conformance-runtime bench-cluster bench-runtime \
-        clean
+        bench-proxy soak-proxy clean
 .DEFAULT_GOAL := build
 
 help:
@@ -30,6 +30,8 @@ help:
 	@echo 'make conformance-runtime   the same cases against runc, crun and pintle-runc; writes docs/conformance.md'
 	@echo 'make bench-runtime         what containers cost with each of them; `make bench-cluster` for the cluster'
 	@echo 'make check      what this machine lacks, and what that costs'
+	@echo 'make bench-cluster, make bench-proxy   measure; print rows for docs/benchmarks.md'
+	@echo 'make soak-proxy  ten minutes of changes under load'
 	@echo 'make clean      removes what was built'
 
 # Installs only what is missing; needs root only then.
@@ -114,6 +116,19 @@ bench-runtime: deps build
 	cargo xtask peers
 	cargo build --locked --package pintle-bench
 	$(APART) $(TARGET_DIR)/debug/pintle-bench runtime --peers .cache/peers
+
+# Ten minutes of random changes of Services under connection load; a shorter one is part of `make test`.
+soak-proxy: deps .cache/tools/bin/cargo-nextest
+	PINTLE_SOAK_SECONDS=600 cargo nextest run --locked --profile soak --package pintle-proxy --no-capture \
+	  random_changes_under_load_give_no_wrong_answer_and_refuse_nobody
+
+# The proxy at sizes, beside kube-proxy's layouts given to nft and iptables-restore; makes its own network namespaces and
+# touches no other. PROXY_BENCH_FLAGS=--large adds 50,000 Services, --nft-up-to=5000 a minute of waiting for nft.
+bench-proxy: deps
+	@command -v iptables-legacy-restore >/dev/null 2>&1 || { apt-get update -q && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends iptables; }
+	CARGO_PROFILE_RELEASE_LTO=off cargo build --release --locked --package pintle-bench
+	$(TARGET_DIR)/release/pintle-bench proxy $(PROXY_BENCH_FLAGS)
 
 clean:
 	cargo clean

@@ -1,6 +1,7 @@
 //! Benchmarks that carry their own peers. Each prints Markdown rows for docs/benchmarks.md.
 
 mod cluster;
+mod proxy;
 mod runtime;
 mod store;
 mod unpack;
@@ -14,6 +15,8 @@ enum Command {
     Cluster(cluster::Arguments),
     /// Containers: times, memory and system calls with runc, crun and pintle-runc, and the floor
     Runtime(runtime::Arguments),
+    /// The service proxy at sizes, beside kube-proxy's layouts
+    Proxy(proxy::Arguments),
     /// Embedded databases as the control plane's memory: durable puts, lists, opening
     Store(store::Arguments),
     /// Unpacking a layer, against tar
@@ -24,6 +27,7 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Runtime(arguments) => runtime::run(&arguments),
+        Command::Proxy(arguments) => proxy::run(&arguments),
         Command::Store(arguments) => store::run(&arguments),
         Command::Unpack(arguments) => unpack::run(&arguments),
     }

@@ -1,0 +1,85 @@
+//! Planner and kernel: from API objects to installed rules, without an API server in between.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use pintle_nft::Family;
+use pintle_proxy::backend::{Backend, Report};
+use pintle_proxy::kernel::Netlink;
+use pintle_proxy::nft_backend::NftBackend;
+use pintle_proxy_cases::synthetic::{RANGES, service, slice};
+use pintle_proxy_plan::{Change, Config};
+use pintle_testkit::Netns;
+use serde_json::{Value, json};
+
+use super::{memory_mb, percentile};
+
+/// Changes of each kind.
+const CHANGES: u32 = 200;
+
+/// A backend of the calling thread's namespace.
+pub fn backend() -> Result<NftBackend<Netlink>> {
+    let [pods, services] = RANGES.map(|range| range.parse().map(|r| vec![r]));
+    Ok(NftBackend::new(Config::new("node-0", pods?, services?), &[Family::V4], Netlink::open()?))
+}
+
+/// Installs so many Services; the time is that of noting, planning and committing them, not of making the objects.
+pub fn load(backend: &mut NftBackend<Netlink>, services: u32, endpoints: u32) -> Result<(Duration, Report)> {
+    let mut took = Duration::ZERO;
+    for n in 0..services {
+        let (service, slice) = (service(n), slice(n, endpoints, 0));
+        let begin = Instant::now();
+        backend.note(Change::Service(&service));
+        backend.note(Change::Slice(&slice));
+        took += begin.elapsed();
+    }
+    let (synced, report) = sync(backend)?;
+    Ok((took + synced, report))
+}
+
+fn sync(backend: &mut NftBackend<Netlink>) -> Result<(Duration, Report)> {
+    let begin = Instant::now();
+    let report = backend.sync();
+    let took = begin.elapsed();
+    for family in &report.families {
+        ensure!(family.outcome.is_ok() && family.refused.is_empty(), "refused: {family:?}");
+    }
+    Ok((took, report))
+}
+
+/// Takes the reading.
+pub fn measure(services: u32, endpoints: u32) -> Result<Value> {
+    let _netns = Netns::fresh();
+    let mut first = backend()?;
+    let (loaded, report) = load(&mut first, services, endpoints)?;
+    let longest = report.families.iter().map(|f| f.longest).max().unwrap_or_default();
+    let peak_mb = memory_mb("self", "VmHWM")?;
+    drop(first);
+    // As a restart does it: everything is installed, and nothing is known of it.
+    let mut backend = backend()?;
+    let (again, _) = load(&mut backend, services, endpoints)?;
+    let (mut adds, mut changes) = (Vec::new(), Vec::new());
+    for n in 0..CHANGES {
+        let (service, slice_new) = (service(services + n), slice(services + n, endpoints, 0));
+        adds.push(one(&mut backend, &[Change::Service(&service), Change::Slice(&slice_new)])?);
+        let changed = slice(n % services, endpoints, 1 + n / services);
+        changes.push(one(&mut backend, &[Change::Slice(&changed)])?);
+    }
+    Ok(json!({
+        "load_ms": loaded.as_secs_f64() * 1e3,
+        "longest_ms": longest.as_secs_f64() * 1e3,
+        "again_ms": again.as_secs_f64() * 1e3,
+        "add_ms": percentile(&mut adds, 0.5),
+        "change_ms": percentile(&mut changes, 0.5),
+        "peak_mb": peak_mb,
+    }))
+}
+
+/// Notes and installs changes; milliseconds.
+fn one(backend: &mut NftBackend<Netlink>, changes: &[Change<'_>]) -> Result<f64> {
+    let begin = Instant::now();
+    changes.iter().for_each(|change| backend.note(*change));
+    let (_, report) = sync(backend)?;
+    ensure!(report.families.iter().all(|f| f.ops > 0), "a change changed nothing");
+    Ok(begin.elapsed().as_secs_f64() * 1e3)
+}
