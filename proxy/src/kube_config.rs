@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pintle_net::Cidr;
 use serde::{Deserialize, Serialize};
@@ -282,7 +283,53 @@ impl KubeProxyConfiguration {
         self.node_port_ranges()?;
         self.health()?;
         self.metrics()?;
+        self.node_address()?;
         Ok(())
+    }
+
+    /// The fields that say something and change nothing here, to be told to whoever wrote them.
+    #[must_use]
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let (default, connection) = (Self::default(), &self.client_connection);
+        let usual = &default.client_connection;
+        [
+            ("featureGates", !self.feature_gates.is_empty()),
+            ("logging", !self.logging.is_null()),
+            ("enableProfiling", self.enable_profiling),
+            ("showHiddenMetricsForVersion", !self.show_hidden_metrics_for_version.is_empty()),
+            ("clientConnection.acceptContentTypes", connection.accept_content_types != usual.accept_content_types),
+            ("clientConnection.contentType", connection.content_type != usual.content_type),
+            ("clientConnection.qps", connection.qps != usual.qps),
+            ("clientConnection.burst", connection.burst != usual.burst),
+            ("portRange", !self.port_range.is_empty()),
+            ("windowsRunAsService", self.windows_run_as_service),
+        ]
+        .into_iter()
+        .filter_map(|(field, is_set)| is_set.then_some(field))
+        .collect()
+    }
+
+    /// The address that `bindAddress` names as this node's; `None` where it names all.
+    ///
+    /// # Errors
+    /// When the text is no address.
+    pub fn node_address(&self) -> Result<Option<IpAddr>, ConfigError> {
+        match self.bind_address.trim().parse::<IpAddr>() {
+            Ok(addr) => Ok(Some(addr).filter(|a| !a.is_unspecified())),
+            Err(_) if self.bind_address.trim().is_empty() => Ok(None),
+            Err(_) => {
+                let why = format!("\"{}\" is no address", self.bind_address);
+                Err(ConfigError::Field { field: "bindAddress", why })
+            }
+        }
+    }
+
+    /// How long a synchronisation waits for the one before at least. kube-proxy's default of a second is for those
+    /// whose synchronisations cost a second: here it means not at all, any other value what it says.
+    #[must_use]
+    pub fn hold(&self) -> Duration {
+        let asked = self.nftables.min_sync_period;
+        if asked == Nftables::default().min_sync_period { Duration::ZERO } else { asked.0 }
     }
 
     /// How pods of this node are told from others.
@@ -394,6 +441,22 @@ fn address(field: &'static str, text: &str, port: u16) -> Result<Option<SocketAd
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn what_has_no_effect_is_known_and_what_has_is_not_among_it() {
+        let quiet = read("bindAddress: 0.0.0.0\nnftables: {minSyncPeriod: 1s}\n").unwrap();
+        assert_eq!(
+            (quiet.without_effect(), quiet.hold(), quiet.node_address().unwrap()),
+            (vec![], Duration::ZERO, None)
+        );
+        let loud = "bindAddress: 192.0.2.1\nfeatureGates: {X: true}\nenableProfiling: true\nclientConnection: {qps: 50}\n\
+                    nftables: {minSyncPeriod: 5s}\n";
+        let loud = read(loud).unwrap();
+        assert_eq!(loud.without_effect(), ["featureGates", "enableProfiling", "clientConnection.qps"]);
+        assert_eq!(loud.hold(), Duration::from_secs(5));
+        assert_eq!(loud.node_address().unwrap().map(|a| a.to_string()).as_deref(), Some("192.0.2.1"));
+        assert_eq!(read("bindAddress: here\n").unwrap_err(), "bindAddress: \"here\" is no address");
+    }
 
     fn read(text: &str) -> Result<KubeProxyConfiguration, String> {
         let dir = tempfile::tempdir().unwrap();

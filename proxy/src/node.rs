@@ -19,7 +19,10 @@ pub fn configure(config: &Config, mode: &LocalMode, node: &Node) -> Config {
             config.detect_local.clone()
         }
     };
-    Config { zone: label(node, ZONE), node_addrs: addrs(node), detect_local, ..config.clone() }
+    let mut node_addrs = addrs(node);
+    // What the configuration says besides: `bindAddress`.
+    node_addrs.extend(config.node_addrs.iter().filter(|a| !addrs(node).contains(a)));
+    Config { zone: label(node, ZONE), node_addrs, detect_local, ..config.clone() }
 }
 
 /// Whether load balancers should stop sending to this node.

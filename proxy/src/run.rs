@@ -31,8 +31,8 @@ use crate::servers;
 
 /// Above this many changes at once we do not listen to the kernel's notifications of our own transactions.
 const QUIET_ABOVE_CHANGES: usize = 50;
-/// Everything is installed anew this often, whatever we believe; kube-proxy does the same.
-const FULL_SYNC_EVERY: Duration = Duration::from_secs(3600);
+/// Everything is installed anew every `configSyncPeriod`, whatever we believe, but no more often than this.
+const FULL_SYNC_AT_MOST_EVERY: Duration = Duration::from_secs(60);
 /// Somebody who meddles again and again is answered this often.
 const REPAIR_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 /// Services that another proxy serves, or that have no virtual address, need not even be sent to us.
@@ -46,6 +46,10 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
     let base = planner_config(&config);
     enable_forwarding(&base)?;
     set_limits(&config);
+    let ignored = config.kube.without_effect();
+    if !ignored.is_empty() {
+        tracing::warn!(fields = ignored.join(", "), "the configuration says things that have no effect here");
+    }
     let mut kernel = Netlink::open().map_err(ProxyError::Nft)?;
     let (port, families) = (kernel.port(), usable_families(&mut kernel, &base)?);
     let backend = NftBackend::new(base.clone(), &families, kernel);
@@ -61,6 +65,7 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
         () = cancel.cancelled() => return Ok(()),
         () = caches.synced() => {}
     }
+    let full_sync_every = config.kube.config_sync_period.0.max(FULL_SYNC_AT_MOST_EVERY);
     let mut proxy = Proxy {
         local_mode: config.local_mode.clone(),
         check_every: config.kube.nftables.sync_period.0.max(Duration::from_secs(1)),
@@ -75,7 +80,10 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
         metrics,
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
         retry: None,
-        full_sync: Deadline::now() + FULL_SYNC_EVERY,
+        full_sync: Deadline::now() + full_sync_every,
+        full_sync_every,
+        hold: config.kube.hold(),
+        synced_at: None,
         pending: Pending { all: true, ..Pending::default() },
         programming: Programming::default(),
     };
@@ -156,6 +164,8 @@ pub(crate) fn planner_config(config: &ProxyConfig) -> Config {
             NodePorts::Primary => NodePortAddresses::Primary,
             NodePorts::In(ranges) => NodePortAddresses::In(ranges.clone()),
         },
+        // A text that is no address was refused before.
+        node_addrs: config.kube.node_address().ok().flatten().into_iter().collect(),
         masquerade: config.masquerade,
         masquerade_mark: config.masquerade_mark,
         egress: if config.cluster_ranges.is_empty() { Egress::Leave } else { config.egress },
@@ -227,6 +237,10 @@ struct Proxy {
     retry: Option<Deadline>,
     check_every: Duration,
     full_sync: Deadline,
+    full_sync_every: Duration,
+    /// How long a synchronisation waits for the one before.
+    hold: Duration,
+    synced_at: Option<Deadline>,
     pending: Pending,
     programming: Programming,
 }
@@ -258,6 +272,10 @@ impl Proxy {
                 Woken::Kernel(Err(error)) => return Err(ProxyError::Nft(error)),
             }
             self.drain()?;
+            if let Some(at) = self.synced_at.map(|at| at + self.hold).filter(|at| *at > Deadline::now()) {
+                tokio::time::sleep_until(at).await;
+                self.drain()?;
+            }
             self.sync().await?;
         }
     }
@@ -291,7 +309,7 @@ impl Proxy {
     fn check(&mut self) -> Result<(), ProxyError> {
         let now = Deadline::now();
         if self.full_sync <= now {
-            self.full_sync = now + FULL_SYNC_EVERY;
+            self.full_sync = now + self.full_sync_every;
             return self.distrust();
         }
         if self.retry.is_some_and(|at| at <= now) {
@@ -393,6 +411,7 @@ impl Proxy {
         let (backend, mut report) = task.await.map_err(|_panicked| ProxyError::Lost)?;
         self.backend = Some(backend);
         self.retry = None;
+        self.synced_at = Some(Deadline::now());
         if quiet {
             self.monitor.resume().map_err(ProxyError::Nft)?;
             // While nobody listened somebody may have been at work: look, now that we listen again.
