@@ -4,12 +4,6 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use pintle_client::{Cache, Change, Client, Object as ClientObject, PartialObject};
 use pintle_control_plan::controllers::{KindRef, Name, Object, Scoped};
@@ -33,22 +27,7 @@ pub(super) struct Batch {
 type Starter = fn(&Client, UnboundedSender<Batch>) -> JoinHandle<()>;
 
 /// Kinds that are cached typed when a controller watches them.
-const TYPED: &[(KindRef, Starter)] = &[
-    (KindRef::of::<Pod>(), typed::<Pod>),
-    (KindRef::of::<Node>(), typed::<Node>),
-    (KindRef::of::<Namespace>(), typed::<Namespace>),
-    (KindRef::of::<Service>(), typed::<Service>),
-    (KindRef::of::<ServiceAccount>(), typed::<ServiceAccount>),
-    (KindRef::of::<Endpoints>(), typed::<Endpoints>),
-    (KindRef::of::<EndpointSlice>(), typed::<EndpointSlice>),
-    (KindRef::of::<Deployment>(), typed::<Deployment>),
-    (KindRef::of::<ReplicaSet>(), typed::<ReplicaSet>),
-    (KindRef::of::<DaemonSet>(), typed::<DaemonSet>),
-    (KindRef::of::<ControllerRevision>(), typed::<ControllerRevision>),
-    (KindRef::of::<Job>(), typed::<Job>),
-    (KindRef::of::<Lease>(), typed::<Lease>),
-    (KindRef::of::<CertificateSigningRequest>(), typed::<CertificateSigningRequest>),
-];
+const TYPED: &[(KindRef, Starter)] = pintle_control_plan::typed_kinds!(typed);
 
 /// Whether a controller may watch this kind whole.
 pub(super) fn is_typed(kind: KindRef) -> bool {

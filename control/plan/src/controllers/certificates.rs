@@ -7,7 +7,7 @@ mod rules;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest as Csr, CertificateSigningRequestCondition};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Service};
 
 use self::rules::{addresses, claims_only_itself, is_ready, well_formed};
 use super::common::{conditions, meta};
@@ -63,7 +63,8 @@ impl Controller for Approver {
         "certificate-approver"
     }
     fn watches(&self) -> &'static [KindRef] {
-        const { &[KindRef::of::<Csr>(), KindRef::of::<Node>()] }
+        // Services to know their addresses; no change of theirs makes a request worth another look.
+        const { &[KindRef::of::<Csr>(), KindRef::of::<Node>(), KindRef::of::<Service>()] }
     }
     fn keys(&self, change: &Change, snapshot: &Snapshot) -> Vec<Key> {
         // A serving certificate may wait for the node to report its addresses, or for another to be gone from them.

@@ -27,6 +27,7 @@ mod snapshot;
 mod tests;
 pub mod token_cleaner;
 pub mod ttl;
+mod typed;
 mod words;
 
 pub use common::{conditions, hash, labels, meta, pods};

@@ -8,12 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::{
@@ -32,22 +28,7 @@ fn meta_only(value: Value) -> Arc<dyn Object> {
     Arc::new(MetaOnly(serde_json::from_value(value["metadata"].clone()).unwrap()))
 }
 
-const TYPED: &[(KindRef, Decode)] = &[
-    (KindRef::of::<Pod>(), typed::<Pod>),
-    (KindRef::of::<Node>(), typed::<Node>),
-    (KindRef::of::<Namespace>(), typed::<Namespace>),
-    (KindRef::of::<Service>(), typed::<Service>),
-    (KindRef::of::<ServiceAccount>(), typed::<ServiceAccount>),
-    (KindRef::of::<Endpoints>(), typed::<Endpoints>),
-    (KindRef::of::<EndpointSlice>(), typed::<EndpointSlice>),
-    (KindRef::of::<Deployment>(), typed::<Deployment>),
-    (KindRef::of::<ReplicaSet>(), typed::<ReplicaSet>),
-    (KindRef::of::<DaemonSet>(), typed::<DaemonSet>),
-    (KindRef::of::<ControllerRevision>(), typed::<ControllerRevision>),
-    (KindRef::of::<Job>(), typed::<Job>),
-    (KindRef::of::<Lease>(), typed::<Lease>),
-    (KindRef::of::<CertificateSigningRequest>(), typed::<CertificateSigningRequest>),
-];
+const TYPED: &[(KindRef, Decode)] = crate::typed_kinds!(typed);
 
 /// The world.
 pub struct Sim {
