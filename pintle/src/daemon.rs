@@ -39,6 +39,20 @@ where
     result
 }
 
+/// A daemon that has been ready for this long has done what is done once.
+const SETTLED: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Tells whoever started us that we serve, and a little later gives back the memory that only starting needed. Within a
+/// runtime.
+pub fn ready() {
+    notify::send("READY=1");
+    tokio::spawn(async {
+        tokio::time::sleep(SETTLED).await;
+        // Reads /proc: a file like any other. A panic there would have been printed, and costs nothing but memory.
+        let _ = tokio::task::spawn_blocking(pintle_sys::memory::release).await;
+    });
+}
+
 /// Cancels the token at the first SIGTERM or SIGINT; ends the process at the second.
 pub fn listen_for_signals(stop: CancellationToken) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;

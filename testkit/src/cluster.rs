@@ -60,6 +60,14 @@ impl Cluster {
         self.scratch().join("run")
     }
 
+    /// The flags that give this cluster its own cgroups and logs.
+    pub fn node_flags(&self) -> [String; 2] {
+        [
+            format!("--cgroup-root=/{}", self.cgroup),
+            format!("--pod-logs-dir={}", self.scratch().join("pod-logs").display()),
+        ]
+    }
+
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.state_dir().join("kubeconfig")
@@ -115,8 +123,7 @@ impl Cluster {
     /// When it fails, with everything it said.
     pub fn up_by(&mut self, prefix: &[&str]) -> String {
         let mut command = self.pintle_by(prefix, &["up"]);
-        command.arg(format!("--cgroup-root=/{}", self.cgroup));
-        command.arg(format!("--pod-logs-dir={}", self.scratch().join("pod-logs").display()));
+        command.args(self.node_flags());
         command.arg(format!("--runtime={}", target_binary("pintle-runc").display()));
         // Our own ends of its pipes must not outlive it in the daemons it leaves behind.
         let output = command.stdin(Stdio::null()).output().expect("pintle can be started");

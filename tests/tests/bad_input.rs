@@ -3,9 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use pintle_testkit::{Cluster, Machine, Scope, require_root, target_binary};
+use pintle_testkit::{BUSYBOX_IMAGE, Cluster, Machine, Scope, eventually, require_root, target_binary};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// A machine with the programs at `/run/bin`, where everybody may read them.
 struct Bench {
@@ -135,23 +136,52 @@ fn wrong_words_are_named_with_their_flag() {
     bench.refuses(&[], &["up", "--state-dir=/proc/x"], 1, &["cannot make /proc/x"]);
 }
 
+/// The pod `one` and whether its container is still the first one.
+fn one(cluster: &Cluster) -> String {
+    let jsonpath = "jsonpath={.status.phase} {.status.containerStatuses[0].ready} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].containerID}";
+    let output = cluster.kubectl("v1.37").args(["get", "pod", "one", "-o", jsonpath]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 #[test]
-fn a_second_cluster_on_the_same_link_is_refused_and_the_first_goes_on() {
+fn a_second_cluster_is_refused_what_the_first_has_and_the_first_goes_on() {
     if !require_root("a cluster") {
         return;
     }
     let mut cluster = Cluster::start();
+    let run = format!("run one --image={BUSYBOX_IMAGE} --image-pull-policy=Never -- sh -c");
+    let script = "trap exit TERM; echo hello; sleep 3600 & wait";
+    let made = cluster.kubectl("v1.37").args(run.split(' ')).arg(script).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let running = eventually("the pod runs", Duration::from_secs(60), || {
+        Some(one(&cluster)).filter(|text| text.starts_with("Running true 0 "))
+    });
     let second = cluster.scratch().join("second");
-    let dirs =
-        [format!("--state-dir={}", second.display()), format!("--run-dir={}", cluster.scratch().join("r2").display())];
-    let output = cluster.pintle(&["up", &dirs[0], &dirs[1], "--cgroup-root=/pintle-second"]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(4), "{said}");
-    assert!(said.contains("--link-name"), "it says what to do: {said}");
-    assert!(!cluster.scratch().join("r2").exists(), "{said}");
-    let nodes = cluster.kubectl("v1.37").args(["get", "nodes", "--no-headers"]).output().unwrap();
-    let nodes = String::from_utf8_lossy(&nodes.stdout).into_owned();
-    assert!(nodes.contains(" Ready "), "the first cluster is as it was: {nodes}");
+    let state = format!("--state-dir={}", second.display());
+    let own_run = format!("--run-dir={}", cluster.scratch().join("r2").display());
+    let [cgroup, logs] = cluster.node_flags();
+    let with = |flags: &[&str]| [&["up", &state, &logs], flags].concat().join(" ");
+    let refusals = [
+        // The first thing that is missing is named; each attempt has one more thing of its own.
+        (with(&[&cgroup, &own_run]), "--link-name pintle0 is in use by another cluster"),
+        (with(&[&cgroup, "--link-name=p1"]), "--run-dir "),
+        (with(&[&cgroup, "--link-name=p1", &own_run]), "--cgroup-root "),
+        (with(&["--link-name=p1", &own_run, "--cgroup-root=/pintle-second"]), "--pod-logs-dir "),
+    ];
+    for (words, says) in refusals {
+        let output = cluster.pintle(&words.split(' ').collect::<Vec<_>>()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(4), "pintle {words}: {said}");
+        assert!(said.contains(says) && said.contains("another cluster on this machine"), "{words}: {said}");
+        assert!(!cluster.scratch().join("r2").exists() && !second.exists(), "{words} left something: {said}");
+    }
+    std::fs::create_dir(&second).unwrap();
+    let down = cluster.pintle(&["down", &state, &own_run, &cgroup, &logs]).output().unwrap();
+    let said = String::from_utf8_lossy(&down.stderr).into_owned();
+    assert!(down.status.code() == Some(1) && said.contains("--cgroup-root"), "{said}");
+    assert_eq!(one(&cluster), running, "the first cluster's pod is as it was");
+    let logs = cluster.kubectl("v1.37").args(["logs", "one"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&logs.stdout), "hello\n");
     cluster.down();
 }
 

@@ -5,7 +5,6 @@ use crate::daemon::{self, Together};
 use crate::failure::{Code, Failure};
 use crate::flags::{Cluster, Dirs, Node, make_private_dir, source_address};
 use crate::join::Joining;
-use crate::notify;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use jiff::Timestamp;
@@ -14,7 +13,11 @@ use pintle_client::{Cache, Client};
 use pintle_control::pki::JoinToken;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// How long a question may delay the node.
+const BEGIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Join this machine to a cluster and run its node: kubelet, proxy and routes
 ///
@@ -63,7 +66,6 @@ impl Arguments {
     }
 
     async fn serve(self, token: Option<JoinToken>, stop: CancellationToken) -> Result<()> {
-        let since = Timestamp::now();
         let name = self.node.name()?;
         let node_ip = self.node_ip()?;
         make_private_dir(&self.dirs.agent())?;
@@ -72,6 +74,7 @@ impl Arguments {
             Err(_) if stop.is_cancelled() => return Ok(()),
             other => other?,
         };
+        let since = begin(&node.client, &name).await;
         let mut together = Together::new(stop.clone());
         let kubelet = kubelet::config(&self.dirs, &self.cluster, &self.node, &name, node_ip)?;
         let (pod_lives, client) = (pintle_kubelet::run(kubelet, stop.clone()), node.client);
@@ -113,7 +116,21 @@ async fn network(
     together.finish().await
 }
 
-/// Says READY=1 once the API says that our node is Ready, and that since we started: an old condition may still stand.
+/// From when on the node's Ready condition is news of ours. Times of the API are whole seconds: when the agent before us
+/// told of itself in this very second, nothing would set its word apart from ours, so the second is let pass. An API
+/// server that cannot be asked must not keep a node from its pods.
+async fn begin(client: &Client, name: &str) -> Timestamp {
+    let node = tokio::time::timeout(BEGIN_LIMIT, client.get::<NodeObject>("", name)).await;
+    let told = node.ok().and_then(Result::ok).and_then(|node| ready_since(&node));
+    let now = Timestamp::now();
+    if told.is_some_and(|told| told.as_second() == now.as_second()) {
+        let rest_ms = 1000 - now.as_millisecond().rem_euclid(1000);
+        tokio::time::sleep(Duration::from_millis(rest_ms.unsigned_abs())).await;
+    }
+    Timestamp::now()
+}
+
+/// Says READY=1 once the API says that our node is Ready, and that since we began: an old condition may still stand.
 async fn announce(client: Client, name: String, since: Timestamp, stop: CancellationToken) -> Result<()> {
     {
         let nodes = Cache::<NodeObject>::builder(&client).fields(&format!("metadata.name={name}")).start();
@@ -123,16 +140,39 @@ async fn announce(client: Client, name: String, since: Timestamp, stop: Cancella
         }
     }
     tracing::info!(node = name, "Ready");
-    notify::send("READY=1");
+    daemon::ready();
     stop.cancelled().await;
     Ok(())
 }
 
 fn is_ready_since(node: &NodeObject, since: Timestamp) -> bool {
+    ready_since(node).is_some_and(|told| told.as_second() >= since.as_second())
+}
+
+/// When the node last said that it is Ready; `None` if it is not.
+fn ready_since(node: &NodeObject) -> Option<Timestamp> {
     let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| {
-        // Times of the API are whole seconds.
-        let told = c.last_heartbeat_time.as_ref().is_some_and(|t| t.0.as_second() >= since.as_second());
-        c.type_ == "Ready" && c.status == "True" && told
-    })
+    let ready = conditions.into_iter().find(|c| c.type_ == "Ready" && c.status == "True")?;
+    ready.last_heartbeat_time.as_ref().map(|t| t.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    fn node(status: &str, heartbeat: &str) -> NodeObject {
+        let ready = serde_json::json!({"type": "Ready", "status": status, "lastHeartbeatTime": heartbeat});
+        let pressure = serde_json::json!({"type": "DiskPressure", "status": "True", "lastHeartbeatTime": heartbeat});
+        serde_json::from_value(serde_json::json!({"metadata": {}, "status": {"conditions": [pressure, ready]}}))
+            .unwrap()
+    }
+
+    #[test]
+    fn only_what_the_node_said_since_it_began_counts() {
+        let since: Timestamp = "2026-01-01T00:00:10.7Z".parse().unwrap();
+        assert!(!is_ready_since(&node("True", "2026-01-01T00:00:09Z"), since));
+        assert!(!is_ready_since(&node("False", "2026-01-01T00:00:11Z"), since));
+        assert!(is_ready_since(&node("True", "2026-01-01T00:00:10Z"), since), "as coarse as the API's times");
+    }
 }

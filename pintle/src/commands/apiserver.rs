@@ -3,7 +3,6 @@
 use crate::daemon;
 use crate::failure::Code;
 use crate::flags::{self, Api, Cluster, Dirs};
-use crate::notify;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use pintle_control::apiserver::{ApiServerConfig, LEAF_LIFE_S, ServiceRanges};
@@ -28,7 +27,7 @@ impl Arguments {
             let handle = pintle_control::apiserver::start(config, stop.clone())
                 .await
                 .context("the API server does not start")?;
-            notify::send("READY=1");
+            daemon::ready();
             stop.cancelled().await;
             handle.stopped().await;
             Ok(())

@@ -3,7 +3,6 @@
 use crate::daemon;
 use crate::failure::Code;
 use crate::flags::{Cluster, Dirs};
-use crate::notify;
 use anyhow::Result;
 use clap::Args;
 use pintle_client::Client;
@@ -30,7 +29,7 @@ impl Arguments {
         let mut settings = controllers::Config::new(self.dirs.server().join("pki"));
         settings.cluster_cidr = self.cluster.cluster_cidr;
         daemon::run(|stop| async move {
-            notify::send("READY=1");
+            daemon::ready();
             Ok(controllers::run(settings, client, stop).await?)
         })?;
         Ok(Code::Done)

@@ -1,6 +1,6 @@
 //! `pintle down`: everything that `up` made goes, but for the state directory.
 
-use super::up::{LinkLock, Settings};
+use super::up::{Settings, Thing};
 use crate::failure::{Code, Failure};
 use crate::flags::{Dirs, Node};
 use crate::lock::{self, Attempt};
@@ -84,6 +84,9 @@ impl Arguments {
 /// Undoes an `up`, but for its logs: after a failed start they say why. The lock is given back held, so that no `up` starts meanwhile.
 pub fn undo(settings: &Settings) -> Result<Option<lock::Lock>> {
     let lock = stop_monitor(settings)?;
+    // Our monitor is stopped: whoever has one of these now is another cluster, whose pods are not ours to end.
+    let things = Thing::directories(settings);
+    let _claims = things.iter().map(Thing::take).collect::<Result<Vec<_>>>().context("cannot clean up")?;
     for name in ["agent", "server"] {
         stop_part(settings, name)?;
     }
@@ -137,8 +140,8 @@ fn remove_made(settings: &Settings) -> Result<()> {
         match &settings.link {
             // A namespace takes its table, routes and links with it.
             Some(link) => {
-                // Our monitor is stopped: whoever holds the link now is another cluster.
-                let Some(_ours) = LinkLock::try_take(&link.host_name)? else { return Ok(()) };
+                let claim = Thing::link(settings).map(|thing| thing.try_take()).transpose()?;
+                let Some(Some(_ours)) = claim else { return Ok(()) };
                 pintle_net::link::remove(link).await.context("cannot remove the node's link and namespace")
             }
             None => super::proxy::cleanup().await,

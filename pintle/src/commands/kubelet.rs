@@ -4,7 +4,6 @@ use crate::check::space::find_runtime;
 use crate::daemon;
 use crate::failure::{Code, Failure};
 use crate::flags::{self, Cluster, Dirs, Node};
-use crate::notify;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use k8s_openapi::api::core::v1::Taint;
@@ -41,7 +40,7 @@ impl Arguments {
         }
         config.bootstrap_kubeconfig = self.bootstrap_kubeconfig.or(config.bootstrap_kubeconfig);
         daemon::run(|stop| async move {
-            notify::send("READY=1");
+            daemon::ready();
             Ok(pintle_kubelet::run(config, stop).await?)
         })?;
         Ok(Code::Done)

@@ -6,7 +6,6 @@ mod flags;
 use crate::daemon::{self, Together};
 use crate::failure::Code;
 use crate::flags::{Cluster, Dirs, Node};
-use crate::notify;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use flags::KubeFlags;
@@ -80,7 +79,7 @@ impl Arguments {
         let client = Client::from_kubeconfig(&kubeconfig)?;
         let routes = self.node_routes.then_some(name);
         daemon::run(|stop| async move {
-            notify::send("READY=1");
+            daemon::ready();
             serve(config, routes, client, stop).await
         })?;
         Ok(Code::Done)

@@ -3,7 +3,6 @@
 use crate::daemon;
 use crate::failure::Code;
 use crate::flags::Dirs;
-use crate::notify;
 use anyhow::Result;
 use clap::Args;
 use pintle_client::Client;
@@ -25,7 +24,7 @@ impl Arguments {
         let path = self.kubeconfig.unwrap_or_else(|| self.dirs.server().join("scheduler.kubeconfig"));
         let client = Client::from_kubeconfig(&path)?;
         daemon::run(|stop| async move {
-            notify::send("READY=1");
+            daemon::ready();
             pintle_control::scheduler::run(pintle_control::scheduler::Config::default(), client, stop).await;
             Ok(())
         })?;

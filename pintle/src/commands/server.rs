@@ -4,7 +4,6 @@ use super::apiserver;
 use crate::daemon::{self, Together};
 use crate::failure::Code;
 use crate::flags::{Api, Cluster, Dirs};
-use crate::notify;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use pintle_client::{Client, Identity, Wire};
@@ -47,7 +46,7 @@ impl Arguments {
         settings.cluster_cidr.clone_from(&self.cluster.cluster_cidr);
         let control = controllers::run_with_scheduler(settings, controllers, scheduler, stop);
         together.add("controllers and scheduler", async { Ok(control.await?) });
-        notify::send("READY=1");
+        daemon::ready();
         let result = together.finish().await;
         api_stop.cancel();
         handle.stopped().await;

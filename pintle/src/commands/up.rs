@@ -1,7 +1,7 @@
 //! `pintle up`: the launcher, which starts the monitor and waits for a Ready node; and the monitor itself.
 
+mod claims;
 mod launch;
-mod link_lock;
 mod monitor;
 mod new_dir;
 mod settings;
@@ -9,8 +9,8 @@ mod settings;
 use crate::failure::{Code, Failure};
 use crate::flags::{Api, Cluster, Dirs, Node};
 use anyhow::Result;
+pub use claims::{Claim, Thing};
 use clap::Args;
-pub use link_lock::LinkLock;
 use serde::{Deserialize, Serialize};
 pub use settings::{Settings, lock_path, log_dir};
 

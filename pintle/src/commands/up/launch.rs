@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Node;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pintle_client::{Cache, Client};
 use pintle_sys::process::CommandExt as _;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -40,13 +40,31 @@ pub fn run(args: Arguments) -> Result<Code> {
                 let failure = Failure::new(what, format!("{hint}\n`pintle check` lists everything")).code(Code::Unfit);
                 return Err(anyhow::Error::new(failure).context("this machine cannot run a cluster"));
             }
-            let started = start(&settings, lock);
-            if started.is_err() && fresh {
-                crate::commands::down::undo(&settings).context("cannot remove what was half started")?;
+            let mut seen = Seen::default();
+            let started = start(&settings, lock, &mut seen);
+            if started.is_err() && (fresh || !seen.begun) {
+                take_back(&settings, &new_dir, &seen)?;
             }
             started
         }
     }
+}
+
+/// Removes what a start left that failed before it made anything, or on a machine that was fresh.
+fn take_back(settings: &Settings, new_dir: &NewDir, seen: &Seen) -> Result<()> {
+    let state = &settings.args.dirs.state_dir;
+    if seen.begun {
+        crate::commands::down::undo(settings).context("cannot remove what was half started")?;
+        return Ok(());
+    }
+    // Nothing was made but directories. What a cluster has by its flags may be another's, which was why it failed.
+    match std::fs::remove_dir(&settings.args.dirs.run_dir) {
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+            Err(e).with_context(|| format!("cannot remove {}", settings.args.dirs.run_dir.display()))?;
+        }
+        _ => {}
+    }
+    new_dir.take_back(&[&lock_path(state), &settings.log_file("monitor.log")], &[&log_dir(state)])
 }
 
 fn already_running(settings: &Settings) -> Result<Code> {
@@ -92,7 +110,16 @@ fn is_ready(node: &Node) -> bool {
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-fn start(settings: &Settings, lock: Lock) -> Result<Code> {
+/// How far the monitor said it came.
+#[derive(Debug, Default)]
+struct Seen {
+    /// It has what it needs for itself, and makes things.
+    begun: bool,
+    /// The server is ready.
+    server: bool,
+}
+
+fn start(settings: &Settings, lock: Lock, seen: &mut Seen) -> Result<Code> {
     let begun = Instant::now();
     let (read, write) = nix::unistd::pipe().context("cannot make a pipe")?;
     eprintln!("starting a cluster in {}", settings.args.dirs.state_dir.display());
@@ -102,11 +129,11 @@ fn start(settings: &Settings, lock: Lock) -> Result<Code> {
     pintle_sys::fd::set_nonblocking(&read).context("cannot use a pipe")?;
     let limit = begun + Duration::from_secs(settings.args.timeout);
     let mut lines = BufReader::new(std::fs::File::from(read));
-    let mut server_ready = false;
     loop {
         match next_line(&mut lines, limit)? {
+            Some(Line::Text(text)) if text == "begun" => seen.begun = true,
             Some(Line::Text(text)) if text == "server" => {
-                server_ready = true;
+                seen.server = true;
                 eprintln!("  API server {} ({})", settings.server_url(), seconds(begun));
             }
             Some(Line::Text(text)) if text == "agent" => {
@@ -116,12 +143,12 @@ fn start(settings: &Settings, lock: Lock) -> Result<Code> {
             }
             Some(Line::Text(text)) => {
                 let told = text.strip_prefix("failed ").unwrap_or(&text).replace('\x1f', "\n");
-                return Err(did_not_start(settings, server_ready, told.trim_start_matches("error: ").trim()));
+                return Err(did_not_start(settings, seen, told.trim_start_matches("error: ").trim()));
             }
-            Some(Line::End) => return Err(did_not_start(settings, server_ready, "the monitor died")),
+            Some(Line::End) => return Err(did_not_start(settings, seen, "the monitor died")),
             None => {
                 let what = format!("no Ready node within {} s; the cluster goes on trying", settings.args.timeout);
-                return Err(did_not_start(settings, server_ready, &what));
+                return Err(did_not_start(settings, seen, &what));
             }
         }
     }
@@ -188,8 +215,8 @@ fn next_line(lines: &mut BufReader<std::fs::File>, limit: Instant) -> Result<Opt
 
 /// What the launcher says when the cluster does not get ready. `what` may be a whole rendered error of the monitor, whose
 /// own hint is then worth more than ours.
-fn did_not_start(settings: &Settings, server_ready: bool, what: &str) -> anyhow::Error {
-    let log = settings.log_file(if server_ready { "agent.log" } else { "server.log" });
+fn did_not_start(settings: &Settings, seen: &Seen, what: &str) -> anyhow::Error {
+    let log = settings.log_file(if seen.server { "agent.log" } else { "server.log" });
     // There is none yet when the monitor itself could not begin.
     if log.exists() {
         eprintln!("--- the end of {}\n{}\n---", log.display(), tail(&log));

@@ -1,12 +1,11 @@
 //! The monitor's edge: lock, namespace, children, reports.
 
 use super::settings::{Settings, lock_path, log_dir};
-use super::{Arguments, Code, LinkLock};
+use super::{Arguments, Claim, Code};
 use crate::failure::Failure;
 use crate::flags::{make_private_dir, own_address};
 use crate::lock::{self, Attempt, Lock};
 use crate::monitor::{self, News, Part};
-use crate::notify;
 use crate::process::Identity;
 use anyhow::{Context as _, Result};
 use std::fs::File;
@@ -45,8 +44,9 @@ fn stay(args: Arguments, report: &mut Report) -> Result<()> {
     std::fs::create_dir_all(&dirs.run_dir).with_context(|| format!("cannot make {}", dirs.run_dir.display()))?;
     let mut lock = take_lock(&settings)?;
     lock.sign(&Identity::own()?)?;
-    // Before anything is made or remembered: the link's repair would take it from the other cluster.
-    let _link = settings.link.as_ref().map(|l| LinkLock::take(&l.host_name)).transpose()?;
+    // Before anything is made or remembered: repairing the link, or ending strays, would take it from another cluster.
+    let _claims = Claim::all(&settings)?;
+    report.say("begun");
     settings.save()?;
     // Spawned children get SIGTERM when the *thread* that spawned them ends: one thread does it all.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,7 +98,7 @@ async fn tell(mut heard: mpsc::UnboundedReceiver<News>, report: &mut Report) -> 
             News::Ready(Part::Agent) => {
                 report.say("agent");
                 report.0 = None;
-                notify::send("READY=1");
+                crate::daemon::ready();
             }
             News::GaveUp(part, how) => {
                 let what = format!("the {} does not start ({how})", part.name());
