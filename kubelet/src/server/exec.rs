@@ -58,7 +58,7 @@ pub(super) fn answer(request: Request<Incoming>, ctx: Arc<Context>, found: Found
         stderr: on(["stderr", "error"]),
         tty: if attach { own_tty } else { on(["tty", "tty"]) },
     };
-    stream::upgrade(request, move |sink, source| join(wish, sink, source))
+    stream::upgrade(request, &stream::PROTOCOLS, move |sink, source| join(wish, sink, source))
 }
 
 async fn join(wish: Wish, sink: Sink, source: Source) {

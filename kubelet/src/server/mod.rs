@@ -9,6 +9,7 @@ mod forward;
 mod log_file;
 mod logs;
 mod routes;
+mod spdy;
 mod stream;
 mod tls;
 

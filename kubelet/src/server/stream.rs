@@ -24,8 +24,8 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::{Body, text};
 
-/// Protocols spoken, best first.
-const PROTOCOLS: [&str; 5] =
+/// Protocols of exec and attach, best first.
+pub(super) const PROTOCOLS: [&str; 5] =
     ["v5.channel.k8s.io", "v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 
 pub(super) const STDIN: u8 = 0;
@@ -75,9 +75,11 @@ pub(super) fn query(uri: &Uri) -> Vec<(String, String)> {
     pairs.map(|p| p.split_once('=').unwrap_or((p, ""))).map(|(k, v)| (decode(k), decode(v))).collect()
 }
 
-/// Answers an upgrade request; `then` runs with the socket. Anything but WebSockets is refused with the reason.
+/// Answers an upgrade request to the first of `protocols` that is offered; `then` runs with the socket. Anything but
+/// WebSockets is refused with the reason.
 pub(super) fn upgrade<F>(
     mut request: Request<Incoming>,
+    protocols: &[&'static str],
     then: impl FnOnce(Sink, Source) -> F + Send + 'static,
 ) -> Response<Body>
 where
@@ -95,7 +97,7 @@ where
     }
     let offered = header("sec-websocket-protocol");
     let offered: Vec<&str> = offered.split(',').map(str::trim).filter(|p| !p.is_empty()).collect();
-    let Some(protocol) = PROTOCOLS.iter().find(|p| offered.contains(*p)) else {
+    let Some(protocol) = protocols.iter().find(|p| offered.contains(*p)) else {
         return text(StatusCode::BAD_REQUEST, format!("none of the protocols {offered:?} is spoken here\n"));
     };
     let accept = derive_accept_key(header("sec-websocket-key").as_bytes());

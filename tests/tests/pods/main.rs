@@ -10,6 +10,7 @@ mod credentials;
 #[path = "../kubectl/driver.rs"]
 #[expect(dead_code, reason = "shared with the test of kubectl's verbs, which uses more of it")]
 mod driver;
+mod forward;
 mod hooks;
 mod hosts;
 mod lives;
@@ -30,13 +31,14 @@ struct Area {
     check: fn(&Kubectl<'_>, &Cluster),
 }
 
-const AREAS: [Area; 7] = [
+const AREAS: [Area; 8] = [
     Area { name: "refusals", pods: refusals::pods, check: refusals::check },
     Area { name: "lives", pods: lives::pods, check: lives::check },
     Area { name: "hooks", pods: hooks::pods, check: hooks::check },
     Area { name: "probes", pods: probes::pods, check: probes::check },
     Area { name: "logs", pods: logs::pods, check: logs::check },
     Area { name: "hosts", pods: hosts::pods, check: hosts::check },
+    Area { name: "forward", pods: forward::pods, check: forward::check },
     Area { name: "attach", pods: attach::pods, check: attach::check },
 ];
 
@@ -81,8 +83,10 @@ fn what_pods_ask_of_a_node_is_done_or_refused_by_name() {
     let k = Kubectl::new(&cluster, "v1.37");
     apply(&k, AREAS.iter().flat_map(|area| (area.pods)(&cluster)).collect());
     for area in AREAS {
+        let since = std::time::Instant::now();
         println!("--- {}", area.name);
         (area.check)(&k, &cluster);
+        println!("    after {} ms", since.elapsed().as_millis());
     }
     k.ok(&["delete", "pods", "--all", "--now"]);
     cluster.down();
