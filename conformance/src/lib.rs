@@ -3,7 +3,9 @@
 //! Owns: cases (data), running them, the report; life cycles through real callers (Podman, containerd). Does not own:
 //! any knowledge of how pintle-runc works inside: it is a program like the others.
 
+pub mod callers;
 pub mod case;
+pub mod crowd;
 pub mod report;
 pub mod runner;
 

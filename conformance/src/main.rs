@@ -6,8 +6,9 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use pintle_conformance::callers::CALLERS;
 use pintle_conformance::runner::{Outcome, Runtime, Site};
-use pintle_conformance::{case, report, run, surprise};
+use pintle_conformance::{case, crowd, report, run, surprise};
 
 /// Runs the same cases against several OCI runtimes
 #[derive(Parser, Debug)]
@@ -24,10 +25,15 @@ struct Arguments {
     /// Only cases whose name contains this
     #[arg(long, default_value = "")]
     only: String,
+    /// Containers that are created, used and deleted by 20 workers
+    #[arg(long, default_value_t = 1000)]
+    crowd: usize,
     /// Cases at a time
     #[arg(long, default_value_t = 4)]
     workers: usize,
 }
+
+const CROWD_WORKERS: usize = 20;
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
@@ -45,15 +51,45 @@ fn main() -> Result<ExitCode> {
         surprises.extend(rows.iter().filter_map(|row| surprise(row, ours)));
         sections.push((name, rows));
     }
+    let more = match &arguments.peers {
+        Some(peers) if arguments.only.is_empty() => more(&arguments, work.path(), peers, &runtimes, &mut surprises)?,
+        _ => String::new(),
+    };
     if let Some(path) = &arguments.report {
         let versions = runtimes.iter().map(version).collect::<Result<Vec<_>>>()?;
-        let text = report::document(&host(&site)?, &runtimes, &versions, &sections, "");
+        let text = report::document(&host(&site)?, &runtimes, &versions, &sections, &more);
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
     }
     for surprise in &surprises {
         eprintln!("pintle: {surprise}");
     }
     Ok(if surprises.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Real callers, and a crowd of containers.
+fn more(
+    arguments: &Arguments,
+    work: &Path,
+    peers: &Path,
+    runtimes: &[Runtime],
+    surprises: &mut Vec<String>,
+) -> Result<String> {
+    let ours = runtimes.last().context("no runtime")?;
+    let peers = std::path::absolute(peers)?;
+    let mut lives = Vec::new();
+    for caller in CALLERS {
+        let steps = caller.run(work, &peers, ours)?;
+        for step in &steps {
+            println!("{}: {:<44} {}", caller.name, step.what, step.seen.as_deref().unwrap_or("yes"));
+        }
+        let failed = steps.iter().filter_map(|step| Some((&step.what, step.seen.as_ref()?)));
+        surprises.extend(failed.map(|(what, seen)| format!("{}: {what}: {seen}", caller.name)));
+        lives.push((caller.name, caller.version(&peers)?, steps));
+    }
+    let outcome = crowd::run(ours, work, arguments.crowd, CROWD_WORKERS)?;
+    println!("{} containers in {CROWD_WORKERS} workers: {:.1} s", arguments.crowd, outcome.took.as_secs_f64());
+    surprises.extend(outcome.left.iter().map(|left| format!("{} containers left {left}", arguments.crowd)));
+    Ok(report::callers(&lives) + &report::crowd(arguments.crowd, CROWD_WORKERS, &outcome))
 }
 
 fn short(outcome: &Outcome) -> String {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::Row;
+use crate::callers::Step;
 use crate::case::Level;
 use crate::runner::{Outcome, Runtime};
 
@@ -10,13 +11,7 @@ use crate::runner::{Outcome, Runtime};
 pub type Section<'a> = (&'a str, Vec<Row>);
 
 /// The whole document.
-pub fn document(
-    host: &str,
-    runtimes: &[Runtime],
-    versions: &[String],
-    sections: &[Section<'_>],
-    callers: &str,
-) -> String {
+pub fn document(host: &str, runtimes: &[Runtime], versions: &[String], sections: &[Section<'_>], more: &str) -> String {
     let mut text = String::from(
         "# Conformance, side by side\n\n\
          Written by `make conformance-runtime`; do not edit. The same cases (`conformance/cases/*.yaml`: one sentence of the \
@@ -29,9 +24,36 @@ pub fn document(
     }
     counts(&mut text, runtimes, sections);
     differences(&mut text, runtimes, sections);
-    text.push_str(callers);
+    text.push_str(more);
     everything(&mut text, runtimes, sections);
     text
+}
+
+/// Life cycles through real callers: name, version, steps.
+pub fn callers(lives: &[(&str, String, Vec<Step>)]) -> String {
+    let mut text = String::from(
+        "\n## Real callers\n\nPrograms of Debian take a container through its life with pintle-runc as their runtime.\n",
+    );
+    for (name, version, steps) in lives {
+        let held = steps.iter().filter(|step| step.seen.is_none()).count();
+        let _infallible =
+            writeln!(text, "\n### {name}\n\n{version}: {held} of {} steps.\n\n| step | |\n|---|---|", steps.len());
+        for step in steps {
+            let seen = step.seen.as_ref().map_or("yes".to_owned(), |seen| format!("**no**: {}", cell(&tidy(seen))));
+            let _infallible = writeln!(text, "| {} | {seen} |", cell(&step.what));
+        }
+    }
+    text
+}
+
+/// Many containers at once. The time is left out: it would make every run of the report differ.
+pub fn crowd(count: usize, workers: usize, outcome: &crate::crowd::Outcome) -> String {
+    let left = if outcome.left.is_empty() { "nothing".to_owned() } else { outcome.left.join("; ") };
+    format!(
+        "\n## A crowd\n\n{count} containers, each created, looked at, started, entered by exec, killed and deleted, by {workers} \
+         workers at once. Left behind of cgroups, mounts, namespaces, processes and state: {}.\n",
+        cell(&left)
+    )
 }
 
 fn header(text: &mut String, first: &str, runtimes: &[Runtime], last: &str) {

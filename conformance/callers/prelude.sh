@@ -1,0 +1,14 @@
+# What the scripts of callers share. $RT: the runtime, $PEERS: Debian's packages unpacked, $B: a directory with a rootfs.
+# Each prints a line a step: `ok WHAT` or `not ok WHAT: what was seen`.
+set -u
+export PATH="$PEERS/usr/bin:$PEERS/usr/sbin:$PATH" LD_LIBRARY_PATH="$PEERS/usr/lib/x86_64-linux-gnu"
+mkdir -p "$B/tmp" "$B/xdg" "$B/net"
+export TMPDIR="$B/tmp" XDG_RUNTIME_DIR="$B/xdg"
+step() {
+  name=$1; shift
+  if out=$("$@" 2>&1); then echo "ok $name"; else echo "not ok $name: $(echo "$out" | tail -2 | tr '\n' ' ')"; fi
+}
+is() { want=$1; shift; got=$("$@" 2>&1); [ "$got" = "$want" ] || { echo "$got, not $want"; return 1; }; }
+has() { want=$1; shift; got=$("$@" 2>&1); case $got in *"$want"*) ;; *) echo "$got has no $want"; return 1;; esac; }
+code() { want=$1; shift; got=$("$@" 2>&1); rc=$?; [ $rc = "$want" ] || { echo "exit code $rc, not $want: $got"; return 1; }; }
+await() { n=0; until "$@" >/dev/null 2>&1; do n=$((n+1)); [ $n -lt 600 ] || { "$@"; return 1; }; sleep 0.05; done; }
