@@ -221,7 +221,7 @@ mod tests {
         let (tell, mut ended) = tokio::sync::mpsc::unbounded_channel();
         let service = hyper::service::service_fn(move |request| {
             let tell = tell.clone();
-            let answer = upgrade(request, move |sink, source| async move {
+            let answer = upgrade(request, &PROTOCOLS, move |sink, source| async move {
                 finish(sink, drain(source), &exit_status(0)).await;
                 tell.send(()).unwrap();
             });
