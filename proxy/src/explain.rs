@@ -408,7 +408,7 @@ spec: {clusterIP: 10.43.0.10, ports: [{port: 80}]}
         why:
           prerouting: ip pintle prerouting
             prerouting: jump services => jump services
-              services: ip daddr vmap @unused-ports => goto reject
+              services: ip daddr @unused-ports goto reject => goto reject
                 reject: meta l4proto tcp reject with tcp reset => REJECT
         "#);
     }

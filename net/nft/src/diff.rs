@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::expr::{Expr, Name, Verdict};
-use crate::ruleset::{Chain, Data, Hook, Rule, Ruleset, Set, SetDecl, Table, TableId};
+use crate::ruleset::{Chain, Data, Hook, Rule, Ruleset, Set, SetDecl, SetKind, Table, TableId};
 use crate::value::Value;
 
 /// Operations per batch unless told otherwise: a transaction of this size takes a few tens of milliseconds.
@@ -184,10 +184,14 @@ enum Stage {
     Values,
     /// Elements that lead packets somewhere, new or changed.
     Verdicts,
+    /// Members of closing sets, new.
+    Close,
     /// Rules of chains that change; what they lead to is there, and what they led to still is.
     Rules,
     /// Base chains that are new, with their rules.
     Hook,
+    /// Members of closing sets that go.
+    Open,
     /// Elements that lead packets somewhere and go.
     Retract,
     /// Elements nothing leads to any more.
@@ -224,25 +228,24 @@ impl<'a> Stages<'a> {
             if !old.contains_key(name) {
                 self.op(Stage::Declare, Action::AddSet(name.clone(), set.decl.clone()));
             }
-            self.elements(name, old.get(name).map_or(&none, |s| &s.elements), &set.elements);
+            let there = old.get(name).map_or(&none, |s| &s.elements);
+            self.elements(name, &set.decl.kind, there, &set.elements);
         }
         for name in old.keys().filter(|name| !new.contains_key(*name)) {
             self.op(Stage::Drop, Action::DelSet(name.clone()));
         }
     }
 
-    fn elements(&mut self, set: &Name, old: &BTreeMap<Value, Data>, new: &BTreeMap<Value, Data>) {
+    fn elements(&mut self, set: &Name, kind: &SetKind, old: &BTreeMap<Value, Data>, new: &BTreeMap<Value, Data>) {
         for (key, data) in new {
             match old.get(key) {
                 Some(same) if same == data => {}
-                Some(_) => self.op(stage_of(data), Action::ReplaceElement(set.clone(), *key, data.clone())),
-                None => self.op(stage_of(data), Action::AddElement(set.clone(), *key, data.clone())),
+                Some(_) => self.op(coming(kind), Action::ReplaceElement(set.clone(), *key, data.clone())),
+                None => self.op(coming(kind), Action::AddElement(set.clone(), *key, data.clone())),
             }
         }
-        for (key, data) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
-            // An element that leads somewhere goes before what it leads to.
-            let stage = if matches!(data, Data::Verdict(_)) { Stage::Retract } else { Stage::Forget };
-            self.op(stage, Action::DelElement(set.clone(), *key));
+        for key in old.keys().filter(|key| !new.contains_key(*key)) {
+            self.op(going(kind), Action::DelElement(set.clone(), *key));
         }
     }
 
@@ -285,10 +288,20 @@ impl<'a> Stages<'a> {
     }
 }
 
-fn stage_of(data: &Data) -> Stage {
-    match data {
-        Data::Verdict(_) => Stage::Verdicts,
-        Data::Value(_) | Data::None => Stage::Values,
+fn coming(kind: &SetKind) -> Stage {
+    match kind {
+        SetKind::Verdicts => Stage::Verdicts,
+        SetKind::Closing => Stage::Close,
+        SetKind::Plain | SetKind::Map(_) | SetKind::Dynamic { .. } => Stage::Values,
+    }
+}
+
+fn going(kind: &SetKind) -> Stage {
+    match kind {
+        // An element that leads somewhere goes before what it leads to.
+        SetKind::Verdicts => Stage::Retract,
+        SetKind::Closing => Stage::Open,
+        SetKind::Plain | SetKind::Map(_) | SetKind::Dynamic { .. } => Stage::Forget,
     }
 }
 

@@ -55,6 +55,9 @@ pub struct SetDecl {
 pub enum SetKind {
     /// Nothing: a plain set.
     Plain,
+    /// Nothing; its members close something. They come after all elements that lead packets somewhere and go before
+    /// those, so that nothing is closed that the same change opens.
+    Closing,
     /// A value of these parts.
     Map(Vec<DataType>),
     /// A verdict.

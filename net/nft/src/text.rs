@@ -98,7 +98,7 @@ fn family(family: Family) -> &'static str {
 
 fn noun(decl: &SetDecl) -> &'static str {
     match decl.kind {
-        SetKind::Plain | SetKind::Dynamic { .. } => "set",
+        SetKind::Plain | SetKind::Closing | SetKind::Dynamic { .. } => "set",
         SetKind::Map(_) | SetKind::Verdicts => "map",
     }
 }
@@ -110,7 +110,7 @@ fn types(types: &[DataType]) -> String {
 fn declaration(decl: &SetDecl) -> String {
     let key = types(&decl.key);
     match &decl.kind {
-        SetKind::Plain => format!("type {key}"),
+        SetKind::Plain | SetKind::Closing => format!("type {key}"),
         SetKind::Map(data) => format!("type {key} : {}", types(data)),
         SetKind::Verdicts => format!("type {key} : verdict"),
         SetKind::Dynamic { timeout_ms } => format!("type {key}; flags dynamic,timeout; timeout {timeout_ms}ms"),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! prerouting, output ─► services ─► ip daddr . proto . port vmap @service-ips ──► what that Service wants
-//!                          │        ip daddr vmap @unused-ports ────────────────► reject   (no such port)
+//!                          │        ip daddr @unused-ports ─────────────────────► reject   (no such port)
 //!                          │        ip daddr in the service range ──────────────► drop     (no such Service)
 //!                          └──────► to this machine: proto . port vmap @node-ports ► what that Service wants
 //! postrouting ─► marked on its way in ─► masquerade
@@ -32,8 +32,9 @@ pub const NODE_PORTS: &str = "node-ports";
 pub const ENDPOINTS: &str = "endpoints";
 /// `protocol . port . number` of node ports to a server.
 pub const PORT_ENDPOINTS: &str = "port-endpoints";
-/// All live ClusterIPs, each leading to [`REJECT`]: what no frontend took is a port nobody has. A verdict map, sorted
-/// after the frontends', so that an address refuses only after its ports are there, and no more before they go.
+/// All live ClusterIPs: what no frontend took is a port nobody has, and refused. A closing set, so that an address
+/// refuses only after its ports are there, and no more before they go; no verdict map, since the kernel looks through
+/// all elements of those for loops whenever one is added.
 pub const UNUSED_PORTS: &str = "unused-ports";
 /// Servers on this node, each with itself: `address . address`.
 pub const HAIRPIN: &str = "hairpin";
@@ -105,7 +106,7 @@ fn sets(family: Family) -> [(&'static str, Set); 6] {
         (NODE_PORTS, Set::new(&[proto, port], SetKind::Verdicts)),
         (ENDPOINTS, Set::new(&[addr, proto, port, number], server())),
         (PORT_ENDPOINTS, Set::new(&[proto, port, number], server())),
-        (UNUSED_PORTS, Set::new(&[addr], SetKind::Verdicts)),
+        (UNUSED_PORTS, Set::new(&[addr], SetKind::Closing)),
         (HAIRPIN, Set::new(&[addr, addr], SetKind::Plain)),
     ]
 }
@@ -142,7 +143,8 @@ fn services(config: &Config) -> Vec<Rule> {
     let family = config.family;
     let mut lookup = frontend_key(family);
     lookup.push(Expr::Vmap { set: SERVICE_IPS.into(), source: R0 });
-    let mut rules = vec![lookup, vec![daddr(family, R0), Expr::Vmap { set: UNUSED_PORTS.into(), source: R0 }]];
+    let is_live = Expr::Lookup { set: UNUSED_PORTS.into(), source: R0, want: Want::Present };
+    let mut rules = vec![lookup, vec![daddr(family, R0), is_live, goto(REJECT)]];
     for range in config.ours(&config.service_ranges) {
         rules.push(
             [vec![daddr(family, R0)], in_range(R0, range, CmpOp::Eq), vec![Expr::Verdict(Verdict::Drop)]].concat(),

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use pintle_nft::{Action, Data, Name, Op, Ruleset, SetKind, Table, TableId, Transaction, Value, Verdict, diff};
+use pintle_nft::{Action, Data, Name, Op, Ruleset, Table, TableId, Transaction, Value, diff};
 
 use crate::backend::Backend;
 use crate::base;
@@ -235,11 +235,7 @@ fn base_sets(config: &Config) -> Table {
 
 fn add_element(table: &mut Table, set: &Name, key: Value) {
     if let Some(set) = table.sets.get_mut(set) {
-        let data = match set.decl.kind {
-            SetKind::Verdicts => Data::Verdict(Verdict::Goto(base::REJECT.into())),
-            SetKind::Plain | SetKind::Map(_) | SetKind::Dynamic { .. } => Data::None,
-        };
-        set.elements.insert(key, data);
+        set.elements.insert(key, Data::None);
     }
 }
 

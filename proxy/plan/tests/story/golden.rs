@@ -36,9 +36,9 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
         type ipv4_addr . inet_proto . inet_service : verdict
         10.43.0.10 . tcp . 80 : goto cluster-2
       }
-      map unused-ports {
-        type ipv4_addr : verdict
-        10.43.0.10 : goto reject
+      set unused-ports {
+        type ipv4_addr
+        10.43.0.10
       }
       chain cluster-2 {
         ip saddr & 255.255.0.0 != 10.42.0.0 meta mark set meta mark & 0xffffbfff ^ 0x00004000
@@ -75,7 +75,7 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
       }
       chain services {
         ip daddr . meta l4proto . th dport vmap @service-ips
-        ip daddr vmap @unused-ports
+        ip daddr @unused-ports goto reject
         ip daddr & 255.255.0.0 10.43.0.0 drop
         fib daddr type local ip daddr & 255.0.0.0 != 127.0.0.0 meta l4proto . th dport vmap @node-ports
       }
