@@ -1,4 +1,5 @@
-//! `pintle-runc`: an OCI runtime with runc's command line, and the supervisor of Kubernetes pods.
+//! `pintle-runc`: an OCI runtime with runc's command line, and the supervisor of Kubernetes pods;
+//! under the name `containerd-shim-pintle-v1` containerd's shim.
 //!
 //! Owns: processes in namespaces and cgroups. Does not own: images, networks, Kubernetes. One thread, always: a
 //! forked child may then use everything its parent had.
@@ -8,6 +9,7 @@ mod cgroup;
 mod clock;
 mod commands;
 mod container;
+mod containerd;
 mod copy;
 mod error;
 mod exec;
@@ -29,6 +31,8 @@ mod worker;
 
 fn main() -> std::process::ExitCode {
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    let code = commands::run(&args);
+    let name = args.first().and_then(|path| std::path::Path::new(path).file_name());
+    let code =
+        if name.is_some_and(|name| name == containerd::NAME) { containerd::run(&args) } else { commands::run(&args) };
     std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

@@ -18,4 +18,4 @@ mod request;
 mod server;
 mod start;
 
-pub use start::run;
+pub use start::{detach, run};

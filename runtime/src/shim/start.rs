@@ -86,7 +86,7 @@ fn lock(settings: &Settings) -> Result<Flock<File>> {
 }
 
 /// Double fork: the daemon is nobody's child and leads a session without a terminal.
-fn detach(
+pub fn detach(
     cgroup: Option<OwnedFd>,
     tell: std::io::PipeWriter,
     daemon: impl FnOnce(std::io::PipeWriter) -> std::convert::Infallible,
