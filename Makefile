@@ -76,6 +76,7 @@ install: build
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 755 bin/pintle bin/pintle-runc $(DESTDIR)$(PREFIX)/bin/
+	ln -sf pintle-runc $(DESTDIR)$(PREFIX)/bin/containerd-shim-pintle-v1
 	for unit in $(UNITS); do \
 	  sed 's|@PREFIX@|$(PREFIX)|g' dist/systemd/$$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
 	bin/pintle completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pintle
@@ -84,7 +85,7 @@ install: build
 	bin/pintle man $(DESTDIR)$(PREFIX)/share/man/man1
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/pintle $(DESTDIR)$(PREFIX)/bin/pintle-runc
+	rm -f $(DESTDIR)$(PREFIX)/bin/pintle $(DESTDIR)$(PREFIX)/bin/pintle-runc $(DESTDIR)$(PREFIX)/bin/containerd-shim-pintle-v1
 	for unit in $(UNITS); do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pintle \
 	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pintle $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pintle.fish \
@@ -109,6 +110,7 @@ conformance-runtime: deps build
 	cargo xtask peers
 	cargo build --locked --package pintle-conformance
 	$(APART) $(TARGET_DIR)/debug/pintle-conformance --peers .cache/peers --report docs/conformance.md
+	PINTLE_PEERS=$(CURDIR)/.cache/peers cargo nextest run --locked --package pintle-runtime --test containerd
 
 # What containers cost with each of them, beside the floor; prints the tables of docs/benchmarks.md. Needs a quiet machine.
 # About seven minutes.

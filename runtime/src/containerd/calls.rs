@@ -272,14 +272,12 @@ impl Server {
         let Some(process) = self.processes.remove(&serial) else { return Vec::new() };
         let exit_status = process.exit.map_or(0, |exit| exit.status);
         let exited_at = process.exit.map(|exit| exit.at);
-        let event = TaskDelete {
-            container_id: process.task,
-            pid: process.pid as u32,
-            exit_status,
-            exited_at,
-            id: process.exec,
-        };
-        self.events.publish("/tasks/delete", "TaskDelete", &event);
+        // containerd's own shim tells of a task's deletion, not of an exec's.
+        if process.is_init() {
+            let (container_id, pid, id) = (process.task, process.pid as u32, process.exec);
+            let event = TaskDelete { container_id, pid, exit_status, exited_at, id };
+            self.events.publish("/tasks/delete", "TaskDelete", &event);
+        }
         DeleteResponse { pid: process.pid as u32, exit_status, exited_at }.encode_to_vec()
     }
 }
