@@ -161,6 +161,26 @@ pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Crea
     made
 }
 
+/// How many descriptors from 3 on socket activation gave to this very process (sd_listen_fds(3)).
+pub fn listening() -> u32 {
+    let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
+    let count = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok());
+    count.filter(|_| ours).unwrap_or(0)
+}
+
+/// Hands them on to init: it is process 1 of a new pid namespace, the only one whose number is known beforehand.
+fn announce_sockets(spec: &mut Spec) {
+    let count = listening();
+    if count == 0 || !has_own_pid_namespace(spec) {
+        return;
+    }
+    if let Some(process) = spec.process_mut() {
+        let mut variables = process.env().clone().unwrap_or_default();
+        variables.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        process.set_env(Some(variables));
+    }
+}
+
 fn descriptors() -> Vec<String> {
     let link = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}"));
     (0..3).map(|fd| link(fd).map_or_else(|_closed| String::new(), |path| path.to_string_lossy().into_owned())).collect()
@@ -173,7 +193,8 @@ fn create_in(
     mut stored: Stored,
     cgroups: &mut Cgroups,
 ) -> Result<Created> {
-    let spec = stored.config.clone();
+    let mut spec = stored.config.clone();
+    announce_sockets(&mut spec);
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     cgroups.create_for(&env.layout, resources)?;

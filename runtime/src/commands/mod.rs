@@ -68,7 +68,7 @@ const COMMANDS: &[&Command] = &[
 ];
 
 const GLOBAL: &[Flag] = &[
-    value("root", "root directory for storage of container state (default: /run/runc)"),
+    value("root", "root directory for storage of container state (default: /run/runc, or $XDG_RUNTIME_DIR/runc)"),
     value("log", "set the log file path where internal messages are written"),
     value("log-format", "set the format used by logs: text (default) or json"),
     switch("debug", "enable debug output"),
@@ -79,7 +79,11 @@ const GLOBAL: &[Flag] = &[
     switch("help", "show help").or("h"),
 ];
 
-const DEFAULT_ROOT: &str = "/run/runc";
+/// Whose default --root is: a user who is not root has a directory of his own, if he is logged in.
+fn default_root() -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && !nix::unistd::geteuid().is_root());
+    own.map_or_else(|| PathBuf::from("/run/runc"), |dir| PathBuf::from(dir).join("runc"))
+}
 
 /// One call of the program.
 pub struct Invocation {
@@ -92,7 +96,7 @@ pub struct Invocation {
 impl Invocation {
     /// --root.
     pub fn root(&self) -> Result<PathBuf> {
-        let root = PathBuf::from(self.global.get("root").unwrap_or(DEFAULT_ROOT));
+        let root = self.global.get("root").map_or_else(default_root, PathBuf::from);
         match std::path::absolute(&root) {
             Ok(root) if root != std::path::Path::new("/") => Ok(root),
             _ => Err(Error::Usage("the root directory must not be /".to_owned())),
@@ -191,6 +195,9 @@ fn prefixed(command: &str, error: &Error) -> String {
 }
 
 fn configure_log(global: &Parsed) -> Result<()> {
+    if let Some(other) = global.get("rootless").filter(|word| !["auto", "true", "false"].contains(word)) {
+        return Err(Error::Usage(format!("--rootless: {other:?} is not auto, true or false")));
+    }
     let format = match global.get("log-format").unwrap_or("text") {
         "text" => log::Format::Text,
         "json" => log::Format::Json,

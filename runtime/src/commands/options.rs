@@ -28,10 +28,7 @@ pub fn absolute(path: Option<&str>) -> Result<Option<PathBuf>> {
 /// How many descriptors from 3 on the process inherits; every one must be there.
 pub fn preserved(own: &Parsed) -> Result<u32> {
     let asked: u32 = own.number("preserve-fds")?.unwrap_or(0);
-    let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
-    let listening: u32 =
-        if ours { std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0) } else { 0 };
-    let count = asked.saturating_add(listening);
+    let count = asked.saturating_add(crate::container::listening());
     for number in 3..count.saturating_add(3) {
         if !pintle_sys::fd::is_open(i32::try_from(number).unwrap_or(i32::MAX)) {
             return Err(Error::Usage(format!("unable to preserve fd {number}: it is not open")));
