@@ -49,7 +49,7 @@ pub fn ready() {
     tokio::spawn(async {
         tokio::time::sleep(SETTLED).await;
         // Reads /proc: a file like any other. A panic there would have been printed, and costs nothing but memory.
-        let _ = tokio::task::spawn_blocking(pintle_sys::memory::release).await;
+        let _ = tokio::task::spawn_blocking(pintle_sys::memory::release_code_and_heap).await;
     });
 }
 

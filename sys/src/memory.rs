@@ -27,6 +27,12 @@ pub fn release(_proof: SingleThreaded) {
     drop_code();
 }
 
+/// [`release`] without the stack, for a program with several threads.
+pub fn release_code_and_heap() {
+    trim_heap();
+    drop_code();
+}
+
 /// [`release`] and poll(2) in one: between the two nothing runs that would bring much of the code back.
 /// `timeout_ms` as for poll. The number of descriptors that are ready; EINTR as every poll.
 pub fn wait_released(_proof: SingleThreaded, fds: &mut [PollFd<'_>], timeout_ms: i32) -> Result<usize> {
