@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use pintle_net::netns;
 use pintle_net::nfnetlink::Nft;
 use pintle_testkit::eventually;
-use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::running::SOON;
 
@@ -96,9 +97,10 @@ impl Truth {
             if let Some(path) = netns {
                 netns::enter(&path).unwrap();
             }
+            let mut ports = PORTS.cycle();
             while !truth.stop.load(Ordering::Relaxed) {
                 let since = truth.now(service);
-                truth.judge(service, since, &connect(to));
+                truth.judge(service, since, &connect(to, &mut ports));
                 truth.asked.fetch_add(1, Ordering::Relaxed);
                 // The machine does other things too.
                 std::thread::sleep(Duration::from_millis(1));
@@ -107,9 +109,15 @@ impl Truth {
     }
 }
 
+/// Source ports, one after the other: connection tracking remembers a connection that was reset for ten seconds, and
+/// takes another from the same port for its continuation, on the way to the same server.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
+
 /// One connection: who answered.
-fn connect(to: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(4))?;
+fn connect(to: SocketAddr, ports: &mut impl Iterator<Item = u16>) -> std::io::Result<String> {
+    let mut stream = TcpStream::from(bound(ports)?);
+    sockopt::set_socket_timeout(&stream, sockopt::Timeout::Send, Some(Duration::from_secs(4)))?;
+    rustix::net::connect(&stream, &to)?;
     // A reset at the end leaves nothing behind that would use up ports.
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
     stream.set_read_timeout(Some(Duration::from_secs(4)))?;
@@ -118,6 +126,18 @@ fn connect(to: SocketAddr) -> std::io::Result<String> {
     let n = stream.read(&mut buffer)?;
     let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
     Ok(text.split(' ').next().unwrap_or_default().to_owned())
+}
+
+fn bound(ports: &mut impl Iterator<Item = u16>) -> std::io::Result<OwnedFd> {
+    loop {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        let port = ports.next().unwrap();
+        match rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))) {
+            Ok(()) => return Ok(socket),
+            Err(rustix::io::Errno::ADDRINUSE) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 /// Does something that the proxy answers with a transaction, and waits for that.

@@ -46,12 +46,21 @@ impl Running {
     }
 
     fn is_healthy(&self) -> bool {
-        // Not listening yet is not healthy yet.
-        let Ok(mut stream) = TcpStream::connect(self.health) else { return false };
-        std::io::Write::write_all(&mut stream, b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+        self.asked("/healthz").is_some_and(|a| a.starts_with("HTTP/1.0 200") && a.contains("\"nodeEligible\":true"))
+    }
+
+    /// Whether everything was installed once, in both families.
+    pub fn is_ready(&self) -> bool {
+        self.asked("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.0 200"))
+    }
+
+    fn asked(&self, path: &str) -> Option<String> {
+        // It may not be listening yet.
+        let mut stream = TcpStream::connect(self.health).ok()?;
+        std::io::Write::write_all(&mut stream, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
         let mut answer = String::new();
-        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
-        answer.starts_with("HTTP/1.0 200") && answer.contains("\"nodeEligible\":true")
+        std::io::Read::read_to_string(&mut stream, &mut answer).ok()?;
+        Some(answer)
     }
 }
 

@@ -118,6 +118,11 @@ impl Star {
         }
     }
 
+    /// What is spoken.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
     /// Gives the node an address more, or takes it again.
     pub fn node_has(&self, own: IpAddr, has: bool) {
         addr(if has { "add" } else { "del" }, None, own, "lo");
