@@ -92,10 +92,6 @@ pub enum Subresource {
     Eviction,
     /// Pod: v1 Binding.
     Binding,
-    /// Pod: ephemeral containers.
-    EphemeralContainers,
-    /// Pod: in-place resize.
-    Resize,
     /// ServiceAccount: authentication.k8s.io/v1 TokenRequest.
     Token,
     /// CertificateSigningRequest: the Approved and Denied conditions.

@@ -82,8 +82,6 @@ pub fn subresource_name(sub: Subresource) -> &'static str {
         Subresource::PortForward => "portforward",
         Subresource::Eviction => "eviction",
         Subresource::Binding => "binding",
-        Subresource::EphemeralContainers => "ephemeralcontainers",
-        Subresource::Resize => "resize",
         Subresource::Token => "token",
         Subresource::Approval => "approval",
         Subresource::Finalize => "finalize",
@@ -94,9 +92,7 @@ pub fn subresource_name(sub: Subresource) -> &'static str {
 fn subresource_form(sub: Subresource) -> (Option<(&'static str, &'static str, &'static str)>, &'static [&'static str]) {
     const GET_WRITE: &[&str] = &["get", "patch", "update"];
     match sub {
-        Subresource::Status | Subresource::Approval | Subresource::EphemeralContainers | Subresource::Resize => {
-            (None, GET_WRITE)
-        }
+        Subresource::Status | Subresource::Approval => (None, GET_WRITE),
         Subresource::Scale => (Some(("autoscaling", "v1", "Scale")), GET_WRITE),
         Subresource::Log => (None, &["get"]),
         Subresource::Exec => (Some(("", "v1", "PodExecOptions")), &["create", "get"]),

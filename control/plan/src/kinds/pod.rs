@@ -31,7 +31,6 @@ impl Kind for Pods {
         Subresource::PortForward,
         Subresource::Eviction,
         Subresource::Binding,
-        Subresource::EphemeralContainers,
     ];
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
