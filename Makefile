@@ -28,9 +28,8 @@ help:
 	@echo 'make install    into PREFIX=$(PREFIX): binaries, systemd units, completions, manual pages'
 	@echo 'make test       everything CI runs'
 	@echo 'make conformance-runtime   the same cases against runc, crun and pintle-runc; writes docs/conformance.md'
-	@echo 'make bench-runtime         what containers cost with each of them; `make bench-cluster` for the cluster'
+	@echo 'make bench-cluster, make bench-runtime, make bench-proxy   measure; print rows for docs/benchmarks.md'
 	@echo 'make check      what this machine lacks, and what that costs'
-	@echo 'make bench-cluster, make bench-proxy   measure; print rows for docs/benchmarks.md'
 	@echo 'make soak-proxy  ten minutes of changes under load'
 	@echo 'make clean      removes what was built'
 
