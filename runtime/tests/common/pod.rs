@@ -94,7 +94,7 @@ impl Pod {
         client.done(kill(9));
         client.exited();
         client.done(Call::Delete { container: "c".to_owned() });
-        client.done(Call::Shutdown);
+        client.shut_down();
         assert!(!self.dir().exists(), "the supervisor removes its directory");
         assert!(self.bundle.cgroup_dirs().iter().all(|dir| !dir.join("pod").exists()), "and the pod's cgroup");
     }
@@ -151,6 +151,19 @@ impl Client {
 
     pub fn call(&mut self, call: Call) -> Reply {
         self.call_with(call, &[]).unwrap()
+    }
+
+    /// Ends the supervisor, as soon as it has finished what clients that are gone asked of it.
+    pub fn shut_down(&mut self) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            match self.call_with(Call::Shutdown, &[]) {
+                Ok(reply) => return assert_eq!(reply, Reply::Done),
+                Err(refusal) => assert!(refusal.message.ends_with("is being worked on"), "{refusal:?}"),
+            }
+            assert!(std::time::Instant::now() < deadline, "the supervisor is never done");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
     }
 
     pub fn done(&mut self, call: Call) {
