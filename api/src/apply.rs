@@ -110,10 +110,11 @@ pub fn apply(
     let mut difference = Tree::of(live, place).difference(&Tree::of(&object, place));
     difference.changed = anybodys(difference.changed);
     let conflicts = conflicts(&entries, &difference.changed);
-    let is_taken_over = force
-        || writing.manager.name == KUBECTL
-            && anybodys(client_side(live, place)).covers(conflicts.iter().map(|(_, fields)| fields));
-    if !conflicts.is_empty() && !is_taken_over {
+    let is_kubectls_own = || {
+        writing.manager.name == KUBECTL
+            && anybodys(client_side(live, place)).covers(conflicts.iter().map(|(_, fields)| fields))
+    };
+    if !conflicts.is_empty() && !force && !is_kubectls_own() {
         let causes = conflicts.iter().flat_map(|(m, fields)| fields.paths().into_iter().map(|path| m.conflict(path)));
         return Err(Conflicts(causes.collect()));
     }

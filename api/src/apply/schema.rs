@@ -49,7 +49,7 @@ impl Place {
     pub(super) fn field(self, name: &str) -> Place {
         let Place::Fields(of) = self else { return Place::Fields("") };
         let rules = TYPES.binary_search_by_key(&of, |(known, _)| known).map_or(&[][..], |found| TYPES[found].1);
-        // Lists of this kind inside lists without rules of their own are within something atomic: nobody asks.
+        // What is below something atomic is never asked for.
         rules.iter().find(|rule| rule.name == name).map_or(Place::Fields(""), |rule| rule.place)
     }
 }
