@@ -22,6 +22,7 @@ mod netdev;
 mod notify;
 mod passwd;
 mod protect;
+mod ready;
 mod shim;
 mod state;
 mod sync;

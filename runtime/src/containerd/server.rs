@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -25,9 +25,8 @@ use super::publish::Publisher;
 use crate::clock;
 use crate::container::Env;
 use crate::error::{Doing as _, Result};
+use crate::ready;
 
-/// After so long without events memory is given back, in milliseconds.
-const QUIET_MS: u16 = 500;
 /// How long a shim that was told to end waits for its last words to be taken.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -136,27 +135,8 @@ impl Server {
     }
 
     fn wait(&self) -> pintle_sys::Result<Vec<(Source, PollFlags)>> {
-        let sources = self.sources();
-        let mut fds: Vec<PollFd<'_>> = sources.iter().map(|(_, fd, events)| PollFd::new(*fd, *events)).collect();
-        let timeout = self.timeout();
-        if self.busy {
-            poll(&mut fds, timeout)?;
-        } else {
-            pintle_sys::memory::wait_released(self.env.proof, &mut fds, timeout.into())?;
-        }
-        let ready = sources.iter().zip(&fds).filter_map(|((source, ..), fd)| {
-            let events = fd.revents().unwrap_or(PollFlags::empty());
-            (!events.is_empty()).then_some((*source, events))
-        });
-        Ok(ready.collect())
-    }
-
-    fn timeout(&self) -> PollTimeout {
-        let quiet = if self.busy { PollTimeout::from(QUIET_MS) } else { PollTimeout::NONE };
-        let Some(deadline) = self.events.retry.into_iter().chain(self.leaving).min() else { return quiet };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
-        if self.busy { left.min(quiet) } else { left }
+        let deadline = self.events.retry.into_iter().chain(self.leaving).min();
+        ready::wait(self.env.proof, self.busy, &self.sources(), deadline)
     }
 
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {

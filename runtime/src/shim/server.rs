@@ -28,11 +28,10 @@ use crate::cgroup::Cgroups;
 use crate::clock;
 use crate::container::Env;
 use crate::error::{Doing as _, Result};
+use crate::ready;
 
 /// Chunks read from one output before others have their turn.
 const TURNS: usize = 8;
-/// After so long without events memory is given back, once, in milliseconds.
-const QUIET_MS: u16 = 500;
 /// How long clients may take to read what is left when the pod is shut down.
 const GOODBYE_MAX: Duration = Duration::from_secs(10);
 /// Chunks read from an output whose container has ended: all that a pipe can hold, many times over.
@@ -171,29 +170,8 @@ impl Server {
     }
 
     fn wait(&self) -> pintle_sys::Result<Vec<(Source, PollFlags)>> {
-        let sources = self.sources();
-        let mut fds: Vec<PollFd<'_>> = sources.iter().map(|(_, fd, events)| PollFd::new(*fd, *events)).collect();
-        let timeout = self.timeout();
-        if self.busy {
-            poll(&mut fds, timeout)?;
-        } else {
-            pintle_sys::memory::wait_released(self.env.proof, &mut fds, timeout.into())?;
-        }
-        let ready = sources.iter().zip(&fds).filter_map(|((source, ..), fd)| {
-            let events = fd.revents().unwrap_or(PollFlags::empty());
-            (!events.is_empty()).then_some((*source, events))
-        });
-        Ok(ready.collect())
-    }
-
-    fn timeout(&self) -> PollTimeout {
-        let quiet = if self.busy { PollTimeout::from(QUIET_MS) } else { PollTimeout::NONE };
         let deadline = self.execs.values().filter_map(|exec| exec.deadline).min();
-        let Some(deadline) = deadline else { return quiet };
-        let left = deadline.saturating_duration_since(Instant::now());
-        // A millisecond more: waking just before the deadline would spin until it.
-        let left = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
-        if self.busy { left.min(quiet) } else { left }
+        ready::wait(self.env.proof, self.busy, &self.sources(), deadline)
     }
 
     /// Clients of a container that says nothing more: they get what is queued.
