@@ -1,0 +1,255 @@
+//! OCI create: a bundle becomes a first process that waits at its fifo.
+//!
+//! Owns: reading config.json, looking at the host for the plan, recording what was made. Does not own: what follows.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType as Ns, Spec};
+use pintle_runtime_plan::step::Hook;
+use pintle_runtime_plan::{Host, InitPlan, Security, Slot};
+use pintle_sys::Errno;
+
+use super::{Env, destroy, has_own_pid_namespace, hook_state, run_hooks};
+use crate::cgroup::Cgroups;
+use crate::error::{Doing as _, Error, Result};
+use crate::launch::{self, Launched, Until, Witness};
+use crate::state::{self, Dir, Status, Stored};
+use crate::walk::Slots;
+use crate::{clock, passwd};
+
+/// What to create.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// The id.
+    pub id: String,
+    /// Directory with config.json.
+    pub bundle: PathBuf,
+    /// Descriptors for stdio; `None` inherits ours.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// --no-pivot.
+    pub no_pivot: bool,
+    /// --no-new-keyring.
+    pub no_new_keyring: bool,
+    /// --preserve-fds and LISTEN_FDS.
+    pub preserve_fds: u32,
+}
+
+/// A created container.
+#[derive(Debug)]
+pub struct Created {
+    /// Its first process.
+    pub launched: Launched,
+    /// What it will do.
+    pub plan: InitPlan,
+    /// Its cgroups.
+    pub cgroups: Cgroups,
+    /// Its configuration.
+    pub spec: Spec,
+    /// What is on disk about it.
+    pub(super) stored: Stored,
+    pub(super) dir: Dir,
+}
+
+/// Far more than a description of a container takes. What is longer is a mistake that would only cost memory.
+const JSON_MOST: u64 = 16 << 20;
+
+/// Reads a file of JSON that somebody else wrote.
+pub fn read_json(file: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let read = std::fs::File::open(file)?.take(JSON_MOST + 1).read_to_string(&mut text);
+    if text.len() as u64 > JSON_MOST { Err(Errno::EFBIG.into()) } else { read.map(|_| text) }
+}
+
+/// Reads and checks a bundle's config.json.
+pub fn load_spec(bundle: &Path) -> Result<Spec> {
+    let file = bundle.join("config.json");
+    let text = read_json(&file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Usage("JSON specification file config.json not found".to_owned()),
+        _ => Error::System {
+            what: format!("read {}", file.display()),
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+        },
+    })?;
+    let (spec, warnings) = pintle_runtime_plan::parse_spec(&text)?;
+    warnings.iter().for_each(|warning| crate::log::warn_once(warning));
+    pintle_runtime_plan::validate(&spec)?;
+    pintle_runtime_plan::spec::check_labels(&spec, security())?;
+    Ok(spec)
+}
+
+/// OCI create.
+pub fn create(env: &Env, request: CreateRequest) -> Result<Created> {
+    // Said before anything is read: it explains more than a bundle that is gone.
+    if env.root.container(&request.id)?.exists() {
+        return Err(Error::AlreadyExists);
+    }
+    let bundle =
+        std::fs::canonicalize(&request.bundle).doing(|| format!("open bundle {}", request.bundle.display()))?;
+    let spec = load_spec(&bundle)?;
+    create_from(env, CreateRequest { bundle, ..request }, spec)
+}
+
+/// OCI create, with the configuration loaded; `request.bundle` is canonical.
+pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Created> {
+    let dir = env.root.container(&request.id)?;
+    if dir.exists() {
+        return Err(Error::AlreadyExists);
+    }
+    let bundle = request.bundle.clone();
+    let rootfs = bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path()));
+    if !rootfs.is_dir() {
+        return Err(Error::Usage(format!("root.path: {} is not a directory", rootfs.display())));
+    }
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let mut cgroups = Cgroups::locate(&env.layout, path, &request.id)?;
+    cgroups.require_unused()?;
+    dir.create()?;
+    let stored = Stored {
+        id: request.id.clone(),
+        init_process_pid: 0,
+        init_process_start: 0,
+        created: clock::rfc3339_nano(clock::now_ns()),
+        bundle,
+        rootfs,
+        cgroup_paths: cgroups.paths.clone(),
+        namespace_paths: BTreeMap::new(),
+        no_new_keyring: request.no_new_keyring,
+        external_descriptors: descriptors(),
+        config: Box::new(spec),
+    };
+    // Written before anything else is made: whoever finds the rest of a crash can clean it.
+    let made = dir.save(&stored).and_then(|()| create_in(env, request, &dir, stored.clone(), &mut cgroups));
+    if made.is_err() {
+        // The first failure is the one worth telling; what cannot be undone stays for `delete --force`.
+        let _left_for_delete = destroy(env, &dir, &stored);
+    }
+    made
+}
+
+/// How many descriptors from 3 on socket activation gave to this very process (sd_listen_fds(3)).
+pub fn listening() -> u32 {
+    let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
+    let count = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok());
+    count.filter(|_| ours).unwrap_or(0)
+}
+
+/// Hands them on to init: it is process 1 of a new pid namespace, the only one whose number is known beforehand.
+fn announce_sockets(spec: &mut Spec) {
+    let count = listening();
+    if count == 0 || !has_own_pid_namespace(spec) {
+        return;
+    }
+    if let Some(process) = spec.process_mut() {
+        let mut variables = process.env().clone().unwrap_or_default();
+        variables.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        process.set_env(Some(variables));
+    }
+}
+
+fn descriptors() -> Vec<String> {
+    let link = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}"));
+    (0..3).map(|fd| link(fd).map_or_else(|_closed| String::new(), |path| path.to_string_lossy().into_owned())).collect()
+}
+
+fn create_in(
+    env: &Env,
+    mut request: CreateRequest,
+    dir: &Dir,
+    mut stored: Stored,
+    cgroups: &mut Cgroups,
+) -> Result<Created> {
+    let mut spec = stored.config.clone();
+    announce_sockets(&mut spec);
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    cgroups.create_for(&env.layout, resources)?;
+    stored.cgroup_paths.clone_from(&cgroups.paths);
+    if let Some(resources) = resources {
+        cgroups.apply(resources)?;
+    }
+    dir.make_fifo()?;
+    let host = observe(env, &request, dir, &stored, cgroups);
+    let plan = pintle_runtime_plan::plan_init(&spec, &host);
+    let mut slots = Slots::new(plan.slots);
+    if let Some([stdin, stdout, stderr]) = request.stdio.take() {
+        slots.put(Slot::STDIN, stdin);
+        slots.put(Slot::STDOUT, stdout);
+        slots.put(Slot::STDERR, stderr);
+    }
+    let mut witness = Creation { env, dir, stored: &mut stored, hooks: &plan.runtime_hooks };
+    let launched = launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Ready, &mut witness);
+    let launched = launched.map_err(|error| out_of_memory(cgroups).unwrap_or(error))?;
+    if let (Some(listener), Some(seccomp)) = (&launched.listener, linux.and_then(|linux| linux.seccomp().as_ref())) {
+        crate::notify::hand_over(listener, seccomp, &stored, launched.pid)?;
+    }
+    Ok(Created { launched, plan, cgroups: cgroups.clone(), spec: *spec, stored, dir: dir.clone() })
+}
+
+/// Whatever init seems to have failed of: if the kernel killed somebody for memory, that is the cause to tell.
+fn out_of_memory(cgroups: &Cgroups) -> Option<Error> {
+    let words = "container init was OOM-killed (memory limit too low?)";
+    (cgroups.oom_kills() > 0).then(|| Error::CannotRun(words.to_owned()))
+}
+
+fn has(spec: &Spec, kind: Ns) -> bool {
+    spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()).any(|ns| ns.typ() == kind)
+}
+
+fn observe(env: &Env, request: &CreateRequest, dir: &Dir, stored: &Stored, cgroups: &Cgroups) -> Host {
+    let spec = &stored.config;
+    let home = spec.process().as_ref().and_then(|process| passwd::home_if_unset(process, &stored.rootfs));
+    let state =
+        |status: Status| hook_state(stored, Some(0), if status == Status::Created { "created" } else { "creating" });
+    Host {
+        id: stored.id.clone(),
+        bundle: stored.bundle.clone(),
+        rootfs: stored.rootfs.clone(),
+        fifo: Some(dir.fifo()),
+        join: cgroups.join(),
+        hierarchies: cgroups.hierarchies(&env.layout),
+        unified: cgroups.unified().map(Path::to_owned),
+        caps_available: env.caps,
+        no_pivot: request.no_pivot,
+        no_new_keyring: request.no_new_keyring,
+        preserve_fds: request.preserve_fds,
+        stdio_passed: request.stdio.is_some(),
+        home,
+        hook_states: (state(Status::Running), state(Status::Created)),
+        may_mknod: !has(spec, Ns::User),
+    }
+}
+
+/// Which labels this host can apply.
+pub fn security() -> Security {
+    Security {
+        apparmor: std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")),
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+    }
+}
+
+struct Creation<'a> {
+    env: &'a Env,
+    dir: &'a Dir,
+    stored: &'a mut Stored,
+    hooks: &'a [Hook],
+}
+
+impl Witness for Creation<'_> {
+    fn born(&mut self, pid: i32) -> Result<()> {
+        let (_, start) = state::process_stat(pid).ok_or(Error::NotRunning)?;
+        self.stored.init_process_pid = pid;
+        self.stored.init_process_start = start;
+        let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+        self.stored.namespace_paths =
+            kinds.iter().map(|ns| ((*ns).to_owned(), format!("/proc/{pid}/ns/{ns}"))).collect();
+        self.dir.save(self.stored)
+    }
+
+    fn hooks(&mut self, pid: i32) -> Result<()> {
+        let state = hook_state(self.stored, Some(pid), "creating");
+        run_hooks(self.env, self.hooks, &state, &self.stored.bundle)
+    }
+}
