@@ -45,6 +45,9 @@ pub enum Error {
     /// A limit that the kernel does not take.
     #[error("linux.resources.{at}: cannot write {value:?} to {path}: {why}")]
     Limit { at: String, value: String, path: String, why: String, errno: Errno },
+    /// linux.intelRdt cannot be had here.
+    #[error("{0}")]
+    Rdt(#[from] crate::rdt::RdtError),
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
@@ -60,7 +63,9 @@ impl Error {
             Error::NoSuchContainer => FailureKind::NotFound,
             Error::AlreadyExists | Error::NotRunning | Error::NotPaused | Error::WrongState(_) => FailureKind::Conflict,
             Error::CannotRun(_) => FailureKind::CannotRun,
-            Error::InvalidId | Error::Config(_) | Error::Usage(_) | Error::Resources(_) => FailureKind::Invalid,
+            Error::InvalidId | Error::Config(_) | Error::Usage(_) | Error::Resources(_) | Error::Rdt(_) => {
+                FailureKind::Invalid
+            }
             Error::Init(_) | Error::Hook(_) | Error::Limit { .. } | Error::System { .. } => FailureKind::System,
         }
     }

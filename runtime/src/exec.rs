@@ -69,7 +69,7 @@ pub fn exec_in(env: &Env, mut request: ExecRequest, stored: &Stored) -> Result<L
         slots.put(Slot::STDOUT, stdout);
         slots.put(Slot::STDERR, stderr);
     }
-    launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Exec, &mut Nobody)
+    launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Exec, &mut Guest { stored })
 }
 
 fn plan_request<'a>(env: &Env, request: &'a ExecRequest, stored: &'a Stored) -> Plan<'a> {
@@ -127,11 +127,13 @@ fn c(text: &str) -> CString {
 }
 
 /// An exec is nobody's first process: nothing is recorded and no hooks run.
-struct Nobody;
+struct Guest<'a> {
+    stored: &'a Stored,
+}
 
-impl Witness for Nobody {
-    fn born(&mut self, _pid: i32) -> Result<()> {
-        Ok(())
+impl Witness for Guest<'_> {
+    fn born(&mut self, pid: i32) -> Result<()> {
+        self.stored.intel_rdt.iter().try_for_each(|groups| Ok(groups.join(pid)?))
     }
 
     fn hooks(&mut self, _pid: i32) -> Result<()> {

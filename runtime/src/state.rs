@@ -34,6 +34,9 @@ pub struct Stored {
     /// --no-new-keyring: execs keep their caller's as well.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// Its groups of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<crate::rdt::Groups>,
     /// What stdio was at creation.
     pub external_descriptors: Vec<String>,
     /// config.json, as it was.

@@ -18,6 +18,7 @@ pub mod lists;
 pub mod mount_options;
 mod mounts;
 mod process;
+pub mod rdt;
 pub mod rlimits;
 pub mod seccomp;
 mod slots;

@@ -20,7 +20,8 @@ pub enum ConfigError {
 
 /// Reads config.json; what was left out of it comes as warnings.
 pub fn parse_spec(text: &str) -> Result<(Spec, Vec<String>), ConfigError> {
-    parse("config.json", text, |document| document.get_mut("process").map(lenient::repair_process).unwrap_or_default())
+    let repair = |document: &mut serde_json::Value| document.get_mut("process").map(lenient::repair_process);
+    parse("config.json", &crate::rdt::respell(text), |document| repair(document).unwrap_or_default())
 }
 
 /// Reads process.json; what was left out of it comes as warnings.
@@ -241,8 +242,8 @@ fn check_linux(spec: &Spec, problems: &mut Problems) {
         checks::seccomp(seccomp, problems);
     }
     checks::sections(linux, problems);
-    if linux.intel_rdt().is_some() {
-        problems.add("linux.intelRdt", "is not supported yet");
+    if let Some(rdt) = linux.intel_rdt() {
+        crate::rdt::check(rdt, problems);
     }
 }
 

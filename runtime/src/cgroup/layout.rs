@@ -1,8 +1,9 @@
 //! Which cgroup hierarchies this host has, by /proc/self/mountinfo and /proc/self/cgroup.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{Doing as _, Result};
+use crate::mountinfo;
 
 /// One mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,27 +62,22 @@ pub fn detect() -> Result<Layout> {
     Ok(parse(&mountinfo, &own))
 }
 
-/// proc_pid_mountinfo(5): root and mount point are fields 4 and 5; after " - " come type, source, super options.
 fn parse(mountinfo: &str, own: &str) -> Layout {
     let (mut v1, mut v2) = (Vec::<CgroupMount>::new(), None);
-    for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let left: Vec<&str> = left.split(' ').collect();
-        let right: Vec<&str> = right.split(' ').collect();
-        let (Some(root), Some(mountpoint)) = (left.get(3), left.get(4)) else { continue };
+    for found in mountinfo::parse(mountinfo) {
         let mount = |controllers: Vec<String>| CgroupMount {
-            mountpoint: unescape(mountpoint),
-            root: unescape(root),
+            mountpoint: found.mountpoint.clone(),
+            root: found.root.clone(),
             own_path: own_path(own, &controllers),
             controllers,
         };
-        match right.first() {
-            Some(&"cgroup2") => v2 = v2.or_else(|| Some(mount(Vec::new()))),
-            Some(&"cgroup") => {
-                let found = mount(controllers(right.get(2).unwrap_or(&"")));
+        match found.kind {
+            "cgroup2" => v2 = v2.or_else(|| Some(mount(Vec::new()))),
+            "cgroup" => {
+                let hierarchy = mount(controllers(found.options));
                 // The first mount of a hierarchy is the host's; later ones are somebody's bind mounts.
-                if !v1.iter().any(|known| known.controllers == found.controllers) {
-                    v1.push(found);
+                if !v1.iter().any(|known| known.controllers == hierarchy.controllers) {
+                    v1.push(hierarchy);
                 }
             }
             _ => {}
@@ -111,14 +107,6 @@ fn own_path(own: &str, controllers: &[String]) -> PathBuf {
         is_ours(list).then(|| PathBuf::from(path))
     });
     path.next_back().unwrap_or_else(|| PathBuf::from("/"))
-}
-
-fn unescape(field: &str) -> PathBuf {
-    if !field.contains('\\') {
-        return PathBuf::from(field);
-    }
-    Path::new(&field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"))
-        .to_owned()
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ fn run(invocation: &Invocation) -> Result<i32> {
     }
     let cgroups = Cgroups::known(stored.cgroup_paths.clone());
     if invocation.own.has("stats") {
-        return say("stats", id, Some(&cgroups.stats())).map(|()| 0);
+        return say("stats", id, Some(&stats(&stored, &cgroups))).map(|()| 0);
     }
     follow(id, &stored, &cgroups, interval).map(|()| 0)
 }
@@ -75,10 +75,18 @@ fn follow(id: &str, stored: &Stored, cgroups: &Cgroups, interval: Duration) -> R
             return Ok(());
         }
         if Instant::now() >= due {
-            say("stats", id, Some(&cgroups.stats()))?;
+            say("stats", id, Some(&stats(stored, cgroups)))?;
             due = Instant::now() + interval;
         }
     }
+}
+
+fn stats(stored: &Stored, cgroups: &Cgroups) -> Value {
+    let mut all = cgroups.stats();
+    if let Some(groups) = &stored.intel_rdt {
+        all["intel_rdt"] = groups.stats();
+    }
+    all
 }
 
 fn say(kind: &str, id: &str, data: Option<&Value>) -> Result<()> {

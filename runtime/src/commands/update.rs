@@ -1,6 +1,7 @@
 //! `update`.
 
 use oci_spec::runtime::LinuxResources;
+use pintle_runtime_plan::rdt::Change;
 use serde_json::{Map, Value, json};
 
 use super::args::{Flag, Order, Parsed, value};
@@ -27,6 +28,8 @@ const FLAGS: &[Flag] = &[
     value("memory-reservation", "memory reservation or soft limit, in bytes"),
     value("memory-swap", "total memory usage (memory + swap), in bytes; -1 for unlimited"),
     value("pids-limit", "maximum number of pids allowed in the container"),
+    value("l3-cache-schema", "the schema of Intel RDT/CAT L3 cache: L3:<id>=<mask>;…"),
+    value("mem-bw-schema", "the schema of Intel RDT/MBA memory bandwidth: MB:<id>=<share>;…"),
 ];
 
 /// `update`.
@@ -48,7 +51,9 @@ fn run(invocation: &Invocation) -> Result<i32> {
     };
     // Rules of devices are decided at creation; updating limits must not reset them.
     resources.set_devices(None);
-    container::update(&invocation.env()?, id, &resources).map(|()| 0)
+    let schema = |flag: &str| invocation.own.get(flag).filter(|schema| !schema.is_empty());
+    let schemata = Change { l3: schema("l3-cache-schema"), mb: schema("mem-bw-schema") };
+    container::update(&invocation.env()?, id, &resources, schemata).map(|()| 0)
 }
 
 fn read(path: &str) -> Result<LinuxResources> {

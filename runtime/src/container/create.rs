@@ -17,7 +17,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::launch::{self, Launched, Until, Witness};
 use crate::state::{self, Dir, Status, Stored};
 use crate::walk::Slots;
-use crate::{clock, passwd};
+use crate::{clock, passwd, rdt};
 
 /// What to create.
 #[derive(Debug)]
@@ -106,6 +106,7 @@ pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Crea
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     let mut cgroups = Cgroups::locate(&env.layout, path, &request.id)?;
     cgroups.require_unused()?;
+    let rdt = rdt::prepare(rdt::configured(&spec), &request.id)?;
     dir.create()?;
     let stored = Stored {
         id: request.id.clone(),
@@ -117,11 +118,13 @@ pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Crea
         cgroup_paths: cgroups.paths.clone(),
         namespace_paths: BTreeMap::new(),
         no_new_keyring: request.no_new_keyring,
+        intel_rdt: rdt.as_ref().map(rdt::Prepared::groups),
         external_descriptors: descriptors(),
         config: Box::new(spec),
     };
     // Written before anything else is made: whoever finds the rest of a crash can clean it.
-    let made = dir.save(&stored).and_then(|()| create_in(env, request, &dir, stored.clone(), &mut cgroups));
+    let saved = dir.save(&stored).and_then(|()| rdt.map_or(Ok(()), |rdt| Ok(rdt.make()?)));
+    let made = saved.and_then(|()| create_in(env, request, &dir, stored.clone(), &mut cgroups));
     if made.is_err() {
         // The first failure is the one worth telling; what cannot be undone stays for `delete --force`.
         let _left_for_delete = destroy(env, &dir, &stored);
@@ -245,7 +248,8 @@ impl Witness for Creation<'_> {
         let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
         self.stored.namespace_paths =
             kinds.iter().map(|ns| ((*ns).to_owned(), format!("/proc/{pid}/ns/{ns}"))).collect();
-        self.dir.save(self.stored)
+        self.dir.save(self.stored)?;
+        self.stored.intel_rdt.iter().try_for_each(|groups| Ok(groups.join(pid)?))
     }
 
     fn hooks(&mut self, pid: i32) -> Result<()> {

@@ -24,6 +24,7 @@ pub use create::{CreateRequest, Created, create, create_from, listening, load_sp
 
 use crate::cgroup::{Cgroups, Layout};
 use crate::error::{Doing as _, Error, Result};
+use crate::rdt;
 use crate::state::{self, Dir, Published, Root, Status, Stored};
 
 /// What every operation needs of its surroundings.
@@ -259,6 +260,9 @@ fn destroy(env: &Env, dir: &Dir, stored: &Stored) -> Result<()> {
     let cgroups = Cgroups::known(stored.cgroup_paths.clone());
     cgroups.kill_all()?;
     cgroups.remove()?;
+    if let Some(groups) = &stored.intel_rdt {
+        groups.remove()?;
+    }
     dir.remove()?;
     let state = hook_state(stored, None, "stopped");
     for hook in hooks_of(&stored.config, "poststop") {
@@ -270,7 +274,12 @@ fn destroy(env: &Env, dir: &Dir, stored: &Stored) -> Result<()> {
 }
 
 /// Changes limits and remembers them.
-pub fn update(env: &Env, id: &str, resources: &oci_spec::runtime::LinuxResources) -> Result<()> {
+pub fn update(
+    env: &Env,
+    id: &str,
+    resources: &oci_spec::runtime::LinuxResources,
+    schemata: pintle_runtime_plan::rdt::Change<'_>,
+) -> Result<()> {
     let dir = env.root.container(id)?;
     let mut stored = dir.load()?;
     if dir.status(&stored) == Status::Stopped {
@@ -284,9 +293,14 @@ pub fn update(env: &Env, id: &str, resources: &oci_spec::runtime::LinuxResources
         linux.set_resources(Some(merged));
     }
     // Limits that nobody remembers would surprise the next update: it is both or none.
-    let saved = dir.save(&stored);
-    if saved.is_err() {
+    let mut changed = None;
+    let done = rdt::update(&dir, &mut stored, schemata).and_then(|schemata| {
+        changed = schemata;
+        dir.save(&stored)
+    });
+    if done.is_err() {
         undo.revert();
+        changed.iter().for_each(rdt::Undo::revert);
     }
-    saved
+    done
 }

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use pintle_runtime_plan::rdt::Change;
 use pintle_shim::FailureKind;
 use pintle_ttrpc::Code;
 use pintle_ttrpc::events::{TaskCreate, TaskExecStarted, TaskIo, TaskNews, TaskStart};
@@ -163,7 +164,7 @@ impl Server {
         let worker = Worker::spawn(&self.env, |env, _| {
             let resources =
                 serde_json::from_slice(&text).map_err(|error| Error::Usage(format!("resources: {error}")))?;
-            container::update(env, &id, &resources).map(Some)
+            container::update(env, &id, &resources, Change::default()).map(Some)
         })?;
         Ok(self.begin(Some(from), &request.id, Kind::Update, worker))
     }

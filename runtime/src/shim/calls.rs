@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
+use pintle_runtime_plan::rdt::Change;
 use pintle_shim::{Call, ContainerStatus, Failure, FailureKind, Message, Reply, Response, VERSION};
 use pintle_sys::tty;
 
@@ -245,7 +246,9 @@ impl Server {
         let pod = &self.pod;
         let worker = Worker::spawn(&self.env, |env, _| match (request::whole(&frame)?, &id) {
             (Call::Update { resources, .. }, None) => pod.apply(&resources).map(Some),
-            (Call::Update { resources, .. }, Some(id)) => crate::container::update(env, id, &resources).map(Some),
+            (Call::Update { resources, .. }, Some(id)) => {
+                crate::container::update(env, id, &resources, Change::default()).map(Some)
+            }
             _ => Err(Error::Usage("not an update".to_owned())),
         });
         let worker = worker.map_err(|error| failure(&error))?;
