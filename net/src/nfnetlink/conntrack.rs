@@ -102,7 +102,7 @@ struct Tuple {
     proto: Proto,
 }
 
-fn read(message: &Message<'_>) -> Option<Flow> {
+pub(super) fn read(message: &Message<'_>) -> Option<Flow> {
     let original = tuple(message.attrs().nested(TUPLE_ORIGINAL)?)?;
     let reply = tuple(message.attrs().nested(TUPLE_REPLY)?)?;
     Some(Flow { client: original.source, frontend: original.destination, server: reply.source, proto: original.proto })

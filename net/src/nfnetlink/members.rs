@@ -4,7 +4,7 @@
 use pintle_nft::TableId;
 
 use super::encode::{BATCH_BEGIN, BATCH_END, SUBSYSTEM, kind, msg};
-use super::wire::{Attrs, Writer, flag, nfproto};
+use super::wire::{Attrs, Message, Writer, flag, nfproto};
 use super::{Nft, NftError, dump};
 
 /// `NFT_SET_TIMEOUT` of linux/netfilter/nf_tables.h: packets add members, time removes them.
@@ -63,8 +63,7 @@ impl Nft {
             w.text(2, set);
         };
         dump(self.socket(), kind(msg::GETSETELEM), sequence, nfproto(table.family), ask, |message| {
-            let list = message.attrs().nested(3).into_iter().flatten();
-            members.extend(list.filter_map(|(_, element)| read(Attrs(element))));
+            members.extend(of(message));
         })?;
         Ok(members)
     }
@@ -101,12 +100,18 @@ impl Nft {
     }
 }
 
+/// The members a message tells of.
+pub(super) fn of<'a>(message: &Message<'a>) -> impl Iterator<Item = Member> + use<'a> {
+    let list = message.attrs().nested(3).into_iter().flatten();
+    list.filter_map(|(_, element)| read(Attrs(element)))
+}
+
 fn read(element: Attrs<'_>) -> Option<Member> {
     let key = element.nested(1)?.get(1)?.to_vec();
     Some(Member { key, timeout_ms: element.u64(4), expires_ms: element.u64(5)? })
 }
 
-fn write(w: &mut Writer, member: &Member) {
+pub(super) fn write(w: &mut Writer, member: &Member) {
     w.nested(1, |w| {
         w.nested(1, |w| w.attr(1, &member.key));
         if let Some(timeout_ms) = member.timeout_ms {

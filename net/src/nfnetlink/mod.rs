@@ -4,6 +4,8 @@
 
 pub mod conntrack;
 mod encode;
+#[cfg(any(test, fuzzing))]
+pub mod garbage;
 pub mod members;
 pub mod monitor;
 mod wire;

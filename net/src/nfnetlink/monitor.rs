@@ -94,7 +94,7 @@ impl Monitor {
     }
 }
 
-fn touches(tables: &[TableId], message: &Message<'_>) -> bool {
+pub(super) fn touches(tables: &[TableId], message: &Message<'_>) -> bool {
     if message.kind >> 8 != SUBSYSTEM {
         return false;
     }

@@ -5,6 +5,8 @@
 mod arbitrary;
 mod behaviour;
 mod between;
+#[path = "../bytes/mod.rs"]
+mod bytes;
 mod changes;
 mod golden;
 mod happening;
