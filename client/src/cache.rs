@@ -12,7 +12,7 @@
 mod driver;
 mod replica;
 
-use crate::{Client, Error, Object, ObjectKey, PartialObject, collection_path};
+use crate::{Client, Error, Held, ObjectKey, PartialObject, collection_path};
 pub use replica::{Change, Snapshot};
 use replica::{Replica, Trim};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,12 +85,12 @@ impl<K> Subscription<K> {
     }
 }
 
-impl<K: Object> Cache<K> {
+impl<K: Held> Cache<K> {
     /// A cache of all objects of a kind, in all namespaces, unless narrowed.
     pub fn builder(client: &Client) -> Builder<K> {
         Builder {
             client: client.clone(),
-            path: collection_path::<K>(""),
+            path: collection_path::<K::Kind>(""),
             accept: "application/json",
             labels: String::new(),
             fields: String::new(),
@@ -115,11 +115,11 @@ impl Cache<PartialObject> {
     }
 }
 
-impl<K: Object> Builder<K> {
+impl<K: Held> Builder<K> {
     /// Only this namespace.
     #[must_use]
     pub fn namespace(mut self, namespace: &str) -> Self {
-        self.path = collection_path::<K>(namespace);
+        self.path = collection_path::<K::Kind>(namespace);
         self
     }
 
@@ -157,7 +157,7 @@ impl<K: Object> Builder<K> {
         let (inner, keep) = (self.trim, self.keep_managed_fields);
         let trim: Box<Trim<K>> = Box::new(move |object: &mut K| {
             if !keep {
-                object.metadata_mut().managed_fields = None;
+                object.drop_managed_fields();
             }
             if let Some(inner) = &inner {
                 inner(object);

@@ -33,6 +33,6 @@ pub use connection::{Dial, Io, Wire};
 pub use error::{ApiError, Error};
 pub use events::{EventRecorder, Level, reference};
 pub use kubeconfig::{Kubeconfig, write_private};
-pub use object::{List, Object, ObjectKey, PartialObject, revision_of};
+pub use object::{Held, List, Object, ObjectKey, PartialObject, revision_of};
 pub use path::{ListParams, collection_path, object_path};
 pub use request::{Client, Patch, delete_options};

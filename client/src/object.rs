@@ -17,6 +17,45 @@ impl<K> Object for K where
 {
 }
 
+/// What a cache holds: an object, or less of one, as long as it knows which it is of whose versions.
+pub trait Held: DeserializeOwned + Send + Sync + 'static {
+    /// The kind it is of.
+    type Kind: Resource;
+
+    /// Which object.
+    fn key(&self) -> ObjectKey;
+
+    /// See [`revision_of`].
+    fn revision(&self) -> u64;
+
+    /// Whether both are the same version of the same object, not only of one with the same name.
+    fn is_same_version(&self, other: &Self) -> bool;
+
+    /// Drops `metadata.managedFields`, if it has kept them.
+    fn drop_managed_fields(&mut self);
+}
+
+impl<K: Object> Held for K {
+    type Kind = K;
+
+    fn key(&self) -> ObjectKey {
+        ObjectKey::of(self)
+    }
+
+    fn revision(&self) -> u64 {
+        revision_of(self)
+    }
+
+    fn is_same_version(&self, other: &Self) -> bool {
+        let (a, b) = (self.metadata(), other.metadata());
+        a.uid == b.uid && a.resource_version == b.resource_version && a.resource_version.is_some()
+    }
+
+    fn drop_managed_fields(&mut self) {
+        self.metadata_mut().managed_fields = None;
+    }
+}
+
 /// Namespace (empty for cluster-scoped objects) and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ObjectKey {

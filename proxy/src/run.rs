@@ -326,7 +326,7 @@ impl Proxy {
     fn note_service(&mut self, event: &Event<Packed<Service>>) -> Result<(), ProxyError> {
         match event {
             Event::Applied { new, .. } => self.backend()?.note(Change::Service(&new.unpack())),
-            Event::Deleted { old } => self.backend()?.note(Change::ServiceGone(&old.unpack_metadata())),
+            Event::Deleted { old } => self.backend()?.note(Change::ServiceGone(&old.unpack_identity())),
             Event::Resync => return Ok(()),
         }
         self.pending.services += 1;
@@ -340,7 +340,7 @@ impl Proxy {
                 self.programming.changed(&slice);
                 self.backend()?.note(Change::Slice(&slice));
             }
-            Event::Deleted { old } => self.backend()?.note(Change::SliceGone(&old.unpack_metadata())),
+            Event::Deleted { old } => self.backend()?.note(Change::SliceGone(&old.unpack_identity())),
             Event::Resync => return Ok(()),
         }
         self.pending.slices += 1;

@@ -4,7 +4,7 @@ use super::Shared;
 use crate::path::Query;
 use crate::request::Call;
 use crate::watch::Lines;
-use crate::{Backoff, Client, Error, ListParams, Object, backoff::random_unit};
+use crate::{Backoff, Client, Error, Held, ListParams, backoff::random_unit};
 use http::Method;
 use http_body_util::BodyExt as _;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ enum Start {
     Resume,
 }
 
-impl<K: Object> Driver<K> {
+impl<K: Held> Driver<K> {
     pub(super) async fn run(self) {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
         let mut start = Start::WatchList;

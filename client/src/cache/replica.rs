@@ -1,7 +1,7 @@
 //! The pure part of a cache: events in, held objects and changes out.
 
 use crate::watch::Event;
-use crate::{ApiError, Error, Object, ObjectKey, revision_of};
+use crate::{ApiError, Error, Held, ObjectKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ impl<K> Replica<K> {
     }
 }
 
-impl<K: Object> Replica<K> {
+impl<K: Held> Replica<K> {
     /// What follows, until the end of the initial events, is a whole list.
     pub(crate) fn begin_list(&mut self) {
         self.collecting = Some(Objects::new());
@@ -133,11 +133,11 @@ impl<K: Object> Replica<K> {
 
     fn hold(&self, mut object: K) -> (ObjectKey, Arc<K>) {
         (self.trim)(&mut object);
-        (ObjectKey::of(&object), Arc::new(object))
+        (object.key(), Arc::new(object))
     }
 
     fn applied(&mut self, object: K) -> Vec<Change<K>> {
-        let revision = revision_of(&object);
+        let revision = object.revision();
         let (key, new) = self.hold(object);
         if let Some(collecting) = &mut self.collecting {
             collecting.insert(key, new);
@@ -149,12 +149,12 @@ impl<K: Object> Replica<K> {
     }
 
     fn deleted(&mut self, object: &K) -> Vec<Change<K>> {
-        let key = ObjectKey::of(object);
+        let key = object.key();
         if let Some(collecting) = &mut self.collecting {
             collecting.remove(&key);
             return Vec::new();
         }
-        self.current.revision = self.current.revision.max(revision_of(object));
+        self.current.revision = self.current.revision.max(object.revision());
         let old = Arc::make_mut(&mut self.current.objects).remove(&key);
         old.map(|old| Change::Deleted { old }).into_iter().collect()
     }
@@ -185,7 +185,7 @@ impl<K: Object> Replica<K> {
         for (key, new) in &mut objects {
             let old = self.current.objects.get(key);
             match old {
-                Some(old) if same_version(old.as_ref(), new.as_ref()) => *new = old.clone(),
+                Some(old) if old.is_same_version(new) => *new = old.clone(),
                 _ => changes.push(Change::Applied { new: new.clone(), old: old.cloned() }),
             }
         }
@@ -198,15 +198,11 @@ impl<K: Object> Replica<K> {
     }
 }
 
-fn same_version<K: Object>(a: &K, b: &K) -> bool {
-    let (a, b) = (a.metadata(), b.metadata());
-    a.uid == b.uid && a.resource_version == b.resource_version && a.resource_version.is_some()
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
+    use crate::revision_of;
     use k8s_openapi::api::core::v1::ConfigMap;
 
     fn object(name: &str, revision: u64) -> ConfigMap {

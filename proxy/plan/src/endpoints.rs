@@ -12,7 +12,7 @@ use crate::issue::{Issue, Problem};
 use crate::service::{Policy, Port, Service, ServiceName, is_usable, parse_addr, proto, usable_port};
 
 /// The label that names a slice's Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// One EndpointSlice. There are hundreds of thousands of endpoints in a large cluster: it is kept small.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

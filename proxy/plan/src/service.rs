@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::issue::{Issue, Problem};
 
 /// The label by which a Service says that another proxy serves it.
-const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+pub const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// How long an address stays bound to an endpoint when the Service does not say.
 const AFFINITY_SECONDS_DEFAULT: u64 = 10_800;
 
