@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -15,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use pintle_client::{Client, Identity, Wire};
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 #[derive(Clone)]
 pub struct Api(Arc<Inner>);
@@ -29,6 +31,9 @@ struct Inner {
     changes: broadcast::Sender<(&'static str, Value)>,
     /// What was posted, and where.
     posted: Mutex<Vec<(String, Value)>>,
+    /// Whether it answers at all, and how many connections it has.
+    up: watch::Sender<bool>,
+    connections: AtomicUsize,
 }
 
 pub const SERVICES: &str = "/api/v1/services";
@@ -38,7 +43,22 @@ pub const NODES: &str = "/api/v1/nodes";
 impl Api {
     pub fn new() -> Self {
         let (changes, _) = broadcast::channel(10_000);
-        Self(Arc::new(Inner { objects: Mutex::default(), changes, posted: Mutex::default() }))
+        let up = watch::Sender::new(true);
+        Self(Arc::new(Inner {
+            objects: Mutex::default(),
+            changes,
+            posted: Mutex::default(),
+            up,
+            connections: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Refuses connections and ends those there are, or answers again.
+    pub fn set_up(&self, up: bool) {
+        self.0.up.send_replace(up);
+        pintle_testkit::eventually("nobody is connected any more", std::time::Duration::from_secs(10), || {
+            (up || self.0.connections.load(Ordering::SeqCst) == 0).then_some(())
+        });
     }
 
     pub fn put(&self, collection: &'static str, object: impl serde::Serialize) {
@@ -70,19 +90,29 @@ impl Api {
 
     pub fn client(&self) -> Client {
         let api = self.clone();
-        let dial = move || {
+        let dial = move || -> Pin<Box<dyn Future<Output = std::io::Result<Wire>> + Send>> {
             let (ours, theirs) = tokio::io::duplex(1 << 20);
-            let api = api.clone();
+            let (api, mut up) = (api.clone(), api.0.up.subscribe());
+            if !*up.borrow() {
+                return Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) });
+            }
+            api.0.connections.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(async move {
+                let held = api.clone();
                 let serve = service_fn(move |request: Request<Incoming>| {
                     let api = api.clone();
                     async move { Ok::<_, Infallible>(api.answer(request).await) }
                 });
+                let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(ours), serve);
                 // The client hangs up when the test ends.
-                drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(ours), serve).await);
+                tokio::select! {
+                    end = connection => drop(end),
+                    _ = up.wait_for(|up| !up) => {}
+                }
+                held.0.connections.fetch_sub(1, Ordering::SeqCst);
             });
             let io: Box<dyn pintle_client::Io> = Box::new(theirs);
-            Box::pin(async move { Ok(Wire { io, http2: false }) }) as std::pin::Pin<Box<_>>
+            Box::pin(async move { Ok(Wire { io, http2: false }) })
         };
         Client::over(Box::new(dial), Identity::None, "test").unwrap()
     }
@@ -107,17 +137,18 @@ impl Api {
 
     fn watch(&self, request: &Request<Incoming>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
         let path = request.uri().path().to_owned();
+        let query = request.uri().query().unwrap_or_default().to_owned();
         let held = self.0.objects.lock().unwrap();
-        let mut first: Vec<Value> = held
-            .1
-            .iter()
-            .filter(|((collection, ..), _)| *collection == path)
-            .map(|(_, object)| json!({"type": "ADDED", "object": object}))
-            .collect();
-        first.push(json!({"type": "BOOKMARK", "object": {"metadata": {
-            "resourceVersion": held.0.to_string(),
-            "annotations": {"k8s.io/initial-events-end": "true"},
-        }}}));
+        let first = if query.contains("sendInitialEvents=true") {
+            everything(&held, &path)
+        } else if query.split('&').any(|part| part == format!("resourceVersion={}", held.0)) {
+            Vec::new()
+        } else {
+            // No history is kept.
+            let status =
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410});
+            vec![json!({"type": "ERROR", "object": status})]
+        };
         let live = futures_util::stream::unfold(self.0.changes.subscribe(), move |mut changes| {
             let path = path.clone();
             async move {
@@ -133,6 +164,17 @@ impl Api {
         let frames = lines.map(|event| Ok::<_, Infallible>(Frame::data(Bytes::from(event.to_string() + "\n"))));
         Response::new(UnsyncBoxBody::new(StreamBody::new(Box::pin(frames))))
     }
+}
+
+/// All objects of a collection, and the bookmark that ends them.
+fn everything((revision, objects): &(u64, BTreeMap<Key, Value>), path: &str) -> Vec<Value> {
+    let there = objects.iter().filter(|((collection, ..), _)| *collection == path);
+    let mut events: Vec<Value> = there.map(|(_, object)| json!({"type": "ADDED", "object": object})).collect();
+    events.push(json!({"type": "BOOKMARK", "object": {"metadata": {
+        "resourceVersion": revision.to_string(),
+        "annotations": {"k8s.io/initial-events-end": "true"},
+    }}}));
+    events
 }
 
 fn key(collection: &'static str, object: &Value) -> Key {

@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod extremes;
 #[path = "../../plan/tests/story/happening.rs"]
 mod happening;
 mod load;
 #[path = "../../plan/tests/story/objects.rs"]
 mod objects;
+mod outage;
 mod outlets;
 mod replay;
 mod rules;

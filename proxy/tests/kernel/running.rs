@@ -45,7 +45,7 @@ impl Running {
         self.thread.join().unwrap();
     }
 
-    fn is_healthy(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         self.asked("/healthz").is_some_and(|a| a.starts_with("HTTP/1.0 200") && a.contains("\"nodeEligible\":true"))
     }
 
