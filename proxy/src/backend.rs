@@ -3,18 +3,16 @@
 //! A backend owns the Services it was told of (each renders the same `ServiceMap`), what it believes to be installed,
 //! and how to install it. Its calls block; `run` gives it a thread.
 
+use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
-use pintle_net::nfnetlink::NftError;
 use pintle_nft::Family;
-use pintle_proxy_plan::outputs::{HealthChanges, LoopbackChanges};
-use pintle_proxy_plan::{Change, Config, Counts, Issue, ServiceName};
+use pintle_proxy_plan::outputs::{self, HealthChanges, LoopbackChanges};
+use pintle_proxy_plan::{Change, Config, Counts, Issue, ServiceMap, ServiceName};
 
 /// A way to serve Services.
 pub trait Backend: Send {
-    /// As `/proxyMode` says it.
-    fn mode(&self) -> &'static str;
-
     /// The configuration in effect; its family means nothing.
     fn config(&self) -> &Config;
 
@@ -36,14 +34,111 @@ pub trait Backend: Send {
     /// Whether what is installed is still ours, as far as a glance tells.
     fn is_intact(&mut self) -> bool;
 
-    /// Whether nobody else changed anything since the last synchronisation began, as far as a glance tells.
-    fn was_alone(&mut self) -> bool;
+    /// Whether nobody else changed anything since the last synchronisation began, as far as a glance tells. Asked after
+    /// one during which the [`Watch`] was paused; without anything to watch by, yes.
+    fn was_alone(&mut self) -> bool {
+        true
+    }
+}
 
-    /// Removes everything this backend has ever installed, by this process or one before it.
+/// What goes wrong in a backend, in its own words; each backend's error type is one.
+pub trait Fault: std::error::Error + Send + Sync + 'static {
+    /// Whether the same may go well a moment later, being no object's fault.
+    fn is_transient(&self) -> bool;
+
+    /// Whether it is this process that may not, rather than this machine that cannot.
+    fn is_denied(&self) -> bool;
+
+    /// What the user can do about it, where we know.
+    fn hint(&self) -> Option<&'static str>;
+}
+
+/// Some backend's [`Fault`]: displayed as that is, with its source.
+#[derive(Debug)]
+pub struct BackendError(Box<dyn Fault>);
+
+impl<F: Fault> From<F> for BackendError {
+    fn from(fault: F) -> Self {
+        Self(Box::new(fault))
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for BackendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl BackendError {
+    /// See [`Fault::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.0.is_transient()
+    }
+
+    /// See [`Fault::is_denied`].
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.0.is_denied()
+    }
+
+    /// See [`Fault::hint`].
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        self.0.hint()
+    }
+}
+
+/// What is waited for.
+pub type Wait<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Notices, at once, that somebody else changed what a backend installed. One that cannot is [`Blind`]; then
+/// [`Backend::is_intact`], asked now and then, is all there is.
+pub trait Watch: Send {
+    /// Waits until somebody else did; the outcome says what, for the log. Cancel-safe.
+    fn noticed(&mut self) -> Wait<'_, Result<String, BackendError>>;
+
+    /// Forgets what has come but was not read: everything is about to be installed anyway.
+    fn forget(&mut self) -> Wait<'_, ()>;
+
+    /// Stops listening while the backend does much itself; what others do meanwhile [`Backend::was_alone`] tells.
     ///
     /// # Errors
-    /// When the kernel refuses.
-    fn cleanup(&mut self) -> Result<(), NftError>;
+    /// When watching has come to an end.
+    fn pause(&mut self) -> Result<(), BackendError>;
+
+    /// Listens again.
+    ///
+    /// # Errors
+    /// When watching has come to an end.
+    fn resume(&mut self) -> Result<(), BackendError>;
+}
+
+/// Notices nothing.
+pub struct Blind;
+
+impl Watch for Blind {
+    fn noticed(&mut self) -> Wait<'_, Result<String, BackendError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn forget(&mut self) -> Wait<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn pause(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 /// How much a synchronisation installed.
@@ -87,12 +182,48 @@ pub struct FamilyReport {
     /// Services left out because the kernel refuses them, and why.
     pub refused: Vec<(ServiceName, String)>,
     /// How many flows were made to forget their server.
-    pub flows: Result<usize, NftError>,
+    pub flows: Result<usize, BackendError>,
     /// Whether all the others are installed.
-    pub outcome: Result<(), NftError>,
+    pub outcome: Result<(), BackendError>,
+}
+
+/// What one family's Services ask for besides rules, or have wrong; see [`Report::add`].
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What is wrong with the changed objects.
+    pub issues: Vec<Issue>,
+    /// Health checks that changed.
+    pub health: HealthChanges,
+    /// Node ports on loopback that changed.
+    pub loopback: LoopbackChanges,
 }
 
 impl Report {
+    /// Adds one family. Both read the same objects and share one loopback: what is wrong is said once, and a node port
+    /// of both has the servers of the first that has any. The health checks of both are settled by
+    /// [`Report::settle_health`].
+    pub fn add(&mut self, done: FamilyReport, found: Found) {
+        self.families.push(done);
+        self.issues.extend(found.issues);
+        self.issues.sort();
+        self.issues.dedup();
+        self.health.extend(found.health);
+        for (port, serving) in found.loopback {
+            let known = self.loopback.entry(port).or_insert_with(|| serving.clone());
+            if known.as_ref().is_none_or(|k| k.servers.is_empty()) {
+                *known = serving;
+            }
+        }
+    }
+
+    /// A pod with addresses of both families is one endpoint: of the checks of a Service, the one that counts more.
+    pub fn settle_health<'a, M: Iterator<Item = &'a ServiceMap>>(&mut self, maps: impl Fn() -> M) {
+        for (name, check) in &mut self.health {
+            let checks = maps().filter_map(|map| outputs::health_check(map.get(name)?));
+            *check = checks.max_by_key(|check| check.local_ready);
+        }
+    }
+
     /// Whether everything but refused Services is installed.
     pub fn is_installed(&self) -> bool {
         self.families.iter().all(|f| f.outcome.is_ok())

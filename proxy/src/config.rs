@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use pintle_net::nfnetlink::NftError;
 use pintle_net::{Cidr, NetError};
-use pintle_proxy_plan::{Egress, Masquerade};
+use pintle_proxy_plan::Egress;
 
+use crate::backend::BackendError;
 use crate::http_server::Hardness;
 use crate::kube_config::{ConfigError, KubeProxyConfiguration, LocalMode, NodePorts};
 
@@ -25,10 +25,6 @@ pub struct ProxyConfig {
     pub service_ranges: Vec<Cidr>,
     /// Which of this machine's addresses answer on node ports.
     pub node_ports: NodePorts,
-    /// Who is masqueraded on the way to a ClusterIP.
-    pub masquerade: Masquerade,
-    /// The bit of the packet mark that asks for masquerading.
-    pub masquerade_mark: u32,
     /// What happens to packets of pods that leave the cluster.
     pub egress: Egress,
     /// Where `/healthz`, `/livez` and `/readyz` are served; `None` for nowhere.
@@ -43,7 +39,7 @@ pub struct ProxyConfig {
     pub oom_score_adj: Option<i32>,
     /// The table's name.
     pub table: String,
-    /// Everything else kube-proxy's file says, and what `/configz` shows.
+    /// Everything else kube-proxy's file says: the mode, its section, and what `/configz` shows.
     pub kube: KubeProxyConfiguration,
 }
 
@@ -60,8 +56,6 @@ impl ProxyConfig {
             local_mode: LocalMode::ClusterCidr,
             service_ranges,
             node_ports: NodePorts::All,
-            masquerade: Masquerade::OffCluster,
-            masquerade_mark: 1 << 14,
             egress: Egress::Masquerade,
             health: Some(SocketAddr::new(any, 10256)),
             metrics: Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10249)),
@@ -83,8 +77,6 @@ impl ProxyConfig {
         Ok(Self {
             local_mode: kube.local_mode()?,
             node_ports: kube.node_port_ranges()?,
-            masquerade: if kube.nftables.masquerade_all { Masquerade::All } else { Masquerade::OffCluster },
-            masquerade_mark: kube.masquerade_mark(),
             egress: Egress::Leave,
             health: kube.health()?,
             metrics: kube.metrics()?,
@@ -111,9 +103,28 @@ impl ProxyConfig {
 /// is said and tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The kernel's packet filter cannot be used.
-    #[error("cannot use nf_tables")]
-    Nft(#[source] NftError),
+    /// A mode that was asked for, or the only one, does not work here.
+    #[error("cannot serve Services in mode {mode}")]
+    Mode {
+        /// Its name.
+        mode: &'static str,
+        /// Why.
+        source: BackendError,
+    },
+    /// Nobody asked for a mode, and none works here.
+    #[error("this machine can serve Services in no mode: {reasons}")]
+    NoMode {
+        /// Why not in each.
+        reasons: String,
+    },
+    /// What was installed in a mode could not be removed.
+    #[error("cannot remove what mode {mode} installed")]
+    Cleanup {
+        /// Its name.
+        mode: &'static str,
+        /// Why.
+        source: BackendError,
+    },
     /// Packets cannot be forwarded on this machine.
     #[error("cannot let this machine forward packets")]
     Forwarding(#[source] NetError),
@@ -140,10 +151,10 @@ impl ProxyError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Nft(e) => e.hint(),
+            Self::Mode { source, .. } | Self::Cleanup { source, .. } => source.hint(),
             Self::Forwarding(e) | Self::Routes(e) => e.hint(),
             Self::Serve { .. } => Some("another proxy may be running on this machine"),
-            Self::Lost => None,
+            Self::NoMode { .. } | Self::Lost => None,
         }
     }
 }

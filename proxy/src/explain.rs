@@ -8,14 +8,15 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use pintle_client::{Client, ListParams};
 use pintle_nft::trace::{Fate, Interface, Journey, Machine, Origin, Packet, Step, journeys};
-use pintle_nft::{Family, HookPoint, Proto, text};
+use pintle_nft::{Family, HookPoint, Proto, Ruleset};
 use pintle_proxy_plan::map::Served;
 use pintle_proxy_plan::service::Via;
-use pintle_proxy_plan::{Change, Issue, Planners, ServiceName};
+use pintle_proxy_plan::{Change, Issue, ServiceMap, ServiceName};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::config::ProxyConfig;
+use crate::mode::{self, Mode};
 use crate::{node, run};
 
 /// What the rules are made of.
@@ -26,7 +27,7 @@ pub struct Objects {
     nodes: Vec<Node>,
 }
 
-/// Why objects cannot be had.
+/// Why there is no explanation.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
     /// The API server did not answer as hoped.
@@ -54,6 +55,18 @@ pub enum ExplainError {
         kind: String,
         /// What is wrong.
         source: serde_json::Error,
+    },
+    /// There is no mode of that name.
+    #[error("mode \"{name}\" is none of {}", mode::names().join(", "))]
+    NoMode {
+        /// The name.
+        name: String,
+    },
+    /// A mode's rules cannot be walked by imaginary packets.
+    #[error("packets cannot be traced in mode {mode}, only in mode nftables; `pintle proxy plan` prints the rules")]
+    NoTrace {
+        /// The mode.
+        mode: &'static str,
     },
 }
 
@@ -118,53 +131,73 @@ pub struct Question {
 }
 
 /// Rules, and what can be said of them.
-#[derive(Debug)]
 pub struct Explained {
-    planners: Planners,
+    mode: &'static dyn Mode,
+    /// A family each.
+    maps: Vec<ServiceMap>,
     issues: Vec<Issue>,
     local: BTreeSet<IpAddr>,
 }
 
 impl Explained {
-    /// Plans as the proxy of this configuration would.
-    #[must_use]
-    pub fn new(config: &ProxyConfig, objects: &Objects) -> Self {
-        let base = run::planner_config(config);
+    /// Plans as the proxy of this configuration would; where it names no mode, in the first choice.
+    ///
+    /// # Errors
+    /// When there is no such mode.
+    pub fn new(config: &ProxyConfig, objects: &Objects) -> Result<Self, ExplainError> {
+        let name = &config.kube.mode;
+        let mode = mode::find(name).ok_or_else(|| ExplainError::NoMode { name: name.clone() })?;
+        let base = run::planner_config(config, mode.name());
         let own = objects.nodes.iter().find(|n| n.metadata.name.as_deref() == Some(config.node.as_str()));
         let planned = own.map_or_else(|| base.clone(), |n| node::configure(&base, &config.local_mode, n));
-        let mut planners = Planners::new(&planned, &[Family::V4, Family::V6]);
-        objects.services.iter().for_each(|s| planners.note(Change::Service(s)));
-        objects.slices.iter().for_each(|s| planners.note(Change::Slice(s)));
-        let issues = planners.absorb().issues;
-        Self { planners, issues, local: planned.node_addrs.into_iter().collect() }
+        let mut maps = [Family::V4, Family::V6].map(|family| ServiceMap::new(planned.for_family(family)));
+        let mut issues = BTreeSet::new();
+        for map in &mut maps {
+            objects.services.iter().for_each(|s| map.note(Change::Service(s)));
+            objects.slices.iter().for_each(|s| map.note(Change::Slice(s)));
+            issues.extend(map.resolve().issues);
+        }
+        let local = planned.node_addrs.into_iter().collect();
+        Ok(Self { mode, maps: maps.into(), issues: issues.into_iter().collect(), local })
     }
 
-    /// The rules, as nft would list them, after what is wrong with the objects.
+    fn rules(&self) -> String {
+        self.maps.iter().map(|map| self.mode.render(map)).collect()
+    }
+
+    /// The rules, as the mode's own tool would list them, after what is wrong with the objects.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out: String = self.issues.iter().map(|issue| format!("# {issue}\n")).collect();
-        out.push_str(&text::ruleset(&self.planners.full()));
+        out.push_str(&self.rules());
         out
     }
 
     /// The same as data: each Service with where it answers and who serves, the rules, and what is wrong.
     #[must_use]
     pub fn json(&self) -> Value {
-        let services = self.planners.iter().flat_map(|planner| {
-            let family = planner.config().family;
-            planner.map().iter().map(move |(name, served)| service(family, name, served))
+        let services = self.maps.iter().flat_map(|map| {
+            let family = map.config().family;
+            map.iter().map(move |(name, served)| service(family, name, served))
         });
-        let rules = text::ruleset(&self.planners.full());
         json!({
+            "mode": self.mode.name(),
             "services": services.collect::<Vec<_>>(),
-            "rules": rules.lines().collect::<Vec<_>>(),
+            "rules": self.rules().lines().collect::<Vec<_>>(),
             "issues": self.issues.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     }
 
     /// Where a packet goes: every fate it may have, and the way to each.
-    #[must_use]
-    pub fn trace(&self, question: &Question) -> Trace {
+    ///
+    /// # Errors
+    /// When the mode has no rules to walk through.
+    pub fn trace(&self, question: &Question) -> Result<Trace, ExplainError> {
+        let no_trace = || ExplainError::NoTrace { mode: self.mode.name() };
+        let mut rules = Ruleset::default();
+        for map in &self.maps {
+            rules.tables.extend(self.mode.ruleset(map).ok_or_else(no_trace)?.tables);
+        }
         let machine = Machine { local: self.local.clone(), ..Machine::default() };
         let is_local = self.local.contains(&question.source) || question.source.is_loopback();
         let packet = Packet {
@@ -176,13 +209,13 @@ impl Explained {
             ingress: question.interface.as_deref().map_or_else(Interface::default, Interface::named),
         };
         let mut ways: Vec<Journey> = Vec::new();
-        for journey in journeys(&self.planners.full(), &machine, packet) {
+        for journey in journeys(&rules, &machine, packet) {
             if !ways.iter().any(|known| known.fate == journey.fate) {
                 ways.push(journey);
             }
         }
         ways.sort_by(|a, b| a.fate.cmp(&b.fate));
-        Trace { packet, ways }
+        Ok(Trace { packet, ways })
     }
 }
 
@@ -348,12 +381,12 @@ spec: {clusterIP: 10.43.0.10, ports: [{port: 80}]}
         let mut objects = Objects::default();
         objects.read(OBJECTS).unwrap();
         let range = |text: &str| vec![text.parse().unwrap()];
-        Explained::new(&ProxyConfig::new("here", range("10.42.0.0/16"), range("10.43.0.0/16")), &objects)
+        Explained::new(&ProxyConfig::new("here", range("10.42.0.0/16"), range("10.43.0.0/16")), &objects).unwrap()
     }
 
     fn asked(source: &str, destination: &str, port: u16) -> String {
         let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
-        explained().trace(&Question { source, destination, port, proto: Proto::Tcp, interface: None }).text()
+        explained().trace(&Question { source, destination, port, proto: Proto::Tcp, interface: None }).unwrap().text()
     }
 
     #[test]

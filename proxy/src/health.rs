@@ -15,8 +15,11 @@ use crate::metrics::Metrics;
 const STALE_AFTER: Duration = Duration::from_secs(120);
 
 /// What the endpoints answer from.
-#[derive(Debug, Default)]
-pub struct Health(Mutex<State>);
+#[derive(Debug)]
+pub struct Health {
+    mode: &'static str,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default, Clone)]
 struct State {
@@ -27,6 +30,11 @@ struct State {
 }
 
 impl Health {
+    /// Of a proxy in a mode that waits for nothing yet.
+    pub fn new(mode: &'static str) -> Self {
+        Self { mode, state: Mutex::default() }
+    }
+
     /// Something is waiting to be installed.
     pub fn queued(&self, now: Instant) {
         self.with(|s| s.waiting_since = s.waiting_since.or(Some(now)));
@@ -51,11 +59,11 @@ impl Health {
     }
 
     fn with(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn state(&self) -> State {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -68,7 +76,7 @@ impl State {
 /// The answers of the health address.
 pub fn handler(health: Arc<Health>, metrics: Arc<Metrics>) -> Handler {
     Arc::new(move |path| {
-        let response = respond(path, &health.state(), Instant::now());
+        let response = respond(path, health.mode, &health.state(), Instant::now());
         let status = response.status().as_u16();
         match path {
             "/healthz" => metrics.answered("healthz", status),
@@ -79,7 +87,7 @@ pub fn handler(health: Arc<Health>, metrics: Arc<Metrics>) -> Handler {
     })
 }
 
-fn respond(path: &str, state: &State, now: Instant) -> Answer {
+fn respond(path: &str, mode: &str, state: &State, now: Instant) -> Answer {
     let fresh = state.is_fresh(now);
     let healthy = match path {
         "/healthz" => fresh && !state.leaving,
@@ -92,6 +100,7 @@ fn respond(path: &str, state: &State, now: Instant) -> Answer {
         "lastUpdated": state.installed_at.map(|t| t.to_string()).unwrap_or_default(),
         "currentTime": Timestamp::now().to_string(),
         "nodeEligible": !state.leaving,
+        "mode": mode,
     });
     json(status, &body)
 }
@@ -117,7 +126,7 @@ mod tests {
             ("everything was installed", "/readyz", installed, 200),
             ("another path", "/", State::default(), 404),
         ] {
-            assert_eq!(respond(path, &state, now).status().as_u16(), status, "{name}, {path}");
+            assert_eq!(respond(path, "nftables", &state, now).status().as_u16(), status, "{name}, {path}");
         }
     }
 }

@@ -152,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_follows_its_service_and_goes_with_it() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::new("nftables"));
         let checks = HealthChecks::new(health.clone(), vec![std::net::Ipv4Addr::LOCALHOST.into()]);
         let check = |local_endpoints| HealthCheck { namespace: "d".into(), name: "web".into(), local_endpoints };
         for (count, line) in [(2, "HTTP/1.0 200 OK"), (0, "HTTP/1.0 503 Service Unavailable"), (1, "HTTP/1.0 200 OK")] {
@@ -177,7 +177,7 @@ mod tests {
     async fn a_port_that_is_taken_is_told() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let checks = HealthChecks::new(Arc::default(), vec![std::net::Ipv4Addr::LOCALHOST.into()]);
+        let checks = HealthChecks::new(Arc::new(Health::new("nftables")), vec![std::net::Ipv4Addr::LOCALHOST.into()]);
         let check = HealthCheck { namespace: "d".into(), name: "web".into(), local_endpoints: 1 };
         let refused = checks.sync(&BTreeMap::from([(port, check)])).await;
         assert_eq!(refused.len(), 1);

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pintle_net::Cidr;
+use pintle_proxy_plan::Masquerade;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::mode;
 
 /// The group and version we read.
 pub const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
@@ -265,9 +267,8 @@ impl KubeProxyConfiguration {
         if self.kind != "KubeProxyConfiguration" {
             return field("kind", format!("\"{}\" is not KubeProxyConfiguration", self.kind));
         }
-        match self.mode.as_str() {
-            "" | "nftables" => {}
-            mode => return field("mode", format!("\"{mode}\" is not offered; nftables is")),
+        if mode::find(&self.mode).is_none() {
+            return field("mode", format!("\"{}\" is none of {}", self.mode, mode::names().join(", ")));
         }
         for (name, section) in [("nftables", self.nftables.masquerade_bit), ("iptables", self.iptables.masquerade_bit)]
         {
@@ -277,6 +278,9 @@ impl KubeProxyConfiguration {
         }
         if self.nftables.min_sync_period > self.nftables.sync_period {
             return field("nftables.minSyncPeriod", "is longer than nftables.syncPeriod".into());
+        }
+        if self.iptables.min_sync_period > self.iptables.sync_period {
+            return field("iptables.minSyncPeriod", "is longer than iptables.syncPeriod".into());
         }
         self.local_mode()?;
         self.cluster_ranges()?;
@@ -322,14 +326,6 @@ impl KubeProxyConfiguration {
                 Err(ConfigError::Field { field: "bindAddress", why })
             }
         }
-    }
-
-    /// How long a synchronisation waits for the one before at least. kube-proxy's default of a second is for those
-    /// whose synchronisations cost a second: here it means not at all, any other value what it says.
-    #[must_use]
-    pub fn hold(&self) -> Duration {
-        let asked = self.nftables.min_sync_period;
-        if asked == Nftables::default().min_sync_period { Duration::ZERO } else { asked.0 }
     }
 
     /// How pods of this node are told from others.
@@ -396,12 +392,38 @@ impl KubeProxyConfiguration {
         address("metricsBindAddress", &self.metrics_bind_address, 10249)
     }
 
-    /// The bit of the packet mark that asks for masquerading, as a mask.
+    /// What holds for rules in a mode: its own section, or that of `nftables` for a mode that has none.
     #[must_use]
-    pub fn masquerade_mark(&self) -> u32 {
-        let bit = self.nftables.masquerade_bit.and_then(|b| u32::try_from(b).ok()).unwrap_or(14);
-        1 << bit.min(31)
+    pub fn rules(&self, mode: &str) -> RuleSettings {
+        let (nftables, iptables) = (&self.nftables, &self.iptables);
+        let (bit, everybody, check_every, hold) = if mode == "iptables" {
+            (iptables.masquerade_bit, iptables.masquerade_all, iptables.sync_period, iptables.min_sync_period)
+        } else {
+            (nftables.masquerade_bit, nftables.masquerade_all, nftables.sync_period, nftables.min_sync_period)
+        };
+        let bit = bit.and_then(|b| u32::try_from(b).ok()).unwrap_or(14);
+        // kube-proxy's default of a second is for those whose synchronisations cost a second.
+        let at_once = mode != "iptables" && hold == Nftables::default().min_sync_period;
+        RuleSettings {
+            masquerade: if everybody { Masquerade::All } else { Masquerade::OffCluster },
+            masquerade_mark: 1 << bit.min(31),
+            check_every: check_every.0.max(Duration::from_secs(1)),
+            hold: if at_once { Duration::ZERO } else { hold.0 },
+        }
     }
+}
+
+/// What a mode's section says of rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleSettings {
+    /// Who is masqueraded on the way to a ClusterIP.
+    pub masquerade: Masquerade,
+    /// The bit of the packet mark that asks for masquerading, as a mask.
+    pub masquerade_mark: u32,
+    /// How often what is installed is looked at.
+    pub check_every: Duration,
+    /// How long a synchronisation waits for the one before at least.
+    pub hold: Duration,
 }
 
 /// Which of this machine's addresses answer on node ports.
@@ -446,14 +468,15 @@ mod tests {
     fn what_has_no_effect_is_known_and_what_has_is_not_among_it() {
         let quiet = read("bindAddress: 0.0.0.0\nnftables: {minSyncPeriod: 1s}\n").unwrap();
         assert_eq!(
-            (quiet.without_effect(), quiet.hold(), quiet.node_address().unwrap()),
+            (quiet.without_effect(), quiet.rules("nftables").hold, quiet.node_address().unwrap()),
             (vec![], Duration::ZERO, None)
         );
         let loud = "bindAddress: 192.0.2.1\nfeatureGates: {X: true}\nenableProfiling: true\nclientConnection: {qps: 50}\n\
                     nftables: {minSyncPeriod: 5s}\n";
         let loud = read(loud).unwrap();
         assert_eq!(loud.without_effect(), ["featureGates", "enableProfiling", "clientConnection.qps"]);
-        assert_eq!(loud.hold(), Duration::from_secs(5));
+        assert_eq!(loud.rules("nftables").hold, Duration::from_secs(5));
+        assert_eq!(loud.rules("iptables").hold, Duration::from_secs(1));
         assert_eq!(loud.node_address().unwrap().map(|a| a.to_string()).as_deref(), Some("192.0.2.1"));
         assert_eq!(read("bindAddress: here\n").unwrap_err(), "bindAddress: \"here\" is no address");
     }
@@ -543,7 +566,7 @@ winkernel:
         assert_eq!(read.client_connection.kubeconfig, "/var/lib/kube-proxy/kubeconfig.conf");
         assert_eq!(read.cluster_ranges().unwrap().len(), 2);
         assert!(read.nftables.masquerade_all);
-        assert_eq!(read.masquerade_mark(), 0x2000);
+        assert_eq!((read.rules("nftables").masquerade_mark, read.rules("iptables").masquerade_mark), (0x2000, 0x4000));
         assert!(matches!(read.node_port_ranges().unwrap(), NodePorts::In(ranges) if ranges.len() == 2));
         assert_eq!(read.conntrack, Conntrack::default());
         assert_eq!((read.nftables.sync_period, read.oom_score_adj), (GoDuration::from_secs(30), Some(-999)));
@@ -564,7 +587,7 @@ winkernel:
         for (text, said) in [
             ("nftables: {masquaradeAll: true}", "nftables: unknown field `masquaradeAll`"),
             ("proxyMode: nftables", "unknown field `proxyMode`"),
-            ("mode: ipvs", "mode: \"ipvs\" is not offered"),
+            ("mode: ipvs", "mode: \"ipvs\" is none of nftables"),
             ("detectLocalMode: Magic", "detectLocalMode: \"Magic\" is none of"),
             ("detectLocalMode: BridgeInterface", "detectLocal.bridgeInterface: is needed"),
             ("clusterCIDR: 10.0.0.0/33", "clusterCIDR: \"10.0.0.0/33\" is no address range"),

@@ -15,8 +15,9 @@
 //! in which it is started.
 //!
 //! ```text
-//!  run: watches, timers, foreign hands ─► Backend (nft_backend ─► kernel) ─► Report ─► outlets: health checks,
-//!                                                                             loopback ports, events, metrics, log
+//!  mode: which way Services are served here; opens
+//!    └► Backend (nft_backend ─► kernel) ◄─ run: API watches, timers, foreign hands
+//!         └► Report ─► outlets: health checks, loopback ports, events, metrics, log
 //! ```
 
 pub mod backend;
@@ -32,6 +33,7 @@ pub mod kube_config;
 mod limits;
 mod local_ports;
 mod metrics;
+pub mod mode;
 pub mod nft_backend;
 mod node;
 pub mod node_routes;

@@ -146,6 +146,7 @@ impl FamilyMetrics {
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
+    mode: &'static str,
     v4: FamilyMetrics,
     v6: FamilyMetrics,
     /// When something was last told us that needs a synchronisation.
@@ -167,9 +168,11 @@ pub struct Metrics {
     answers: Mutex<BTreeMap<(&'static str, u16), u64>>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Of a proxy in a mode that has done nothing yet.
+    pub fn new(mode: &'static str) -> Self {
         Self {
+            mode,
             v4: FamilyMetrics::new(),
             v6: FamilyMetrics::new(),
             last_queued: Moment::default(),
@@ -182,6 +185,11 @@ impl Default for Metrics {
             local_ports_refused: Number::default(),
             answers: Mutex::default(),
         }
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> &'static str {
+        self.mode
     }
 }
 
@@ -197,10 +205,7 @@ const DURATIONS: [Durations<'static>; 4] = [
     ("kubeproxy_network_programming_duration_seconds", "From a change of endpoints to its rules", |f| &f.programming),
 ];
 
-const PER_FAMILY: [PerFamily<'static>; 7] = [
-    ("kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "counter", "Transactions the kernel refused", |f| {
-        &f.failures
-    }),
+const PER_FAMILY: [PerFamily<'static>; 6] = [
     ("pintle_proxy_refused_services", "gauge", "Services left out because the kernel refuses them", |f| {
         &f.refused_services
     }),
@@ -243,7 +248,14 @@ impl Metrics {
                 of(numbers).write(&mut out, name, &format!("ip_family=\"{family}\""));
             }
         }
-        for (name, kind, help, of) in PER_FAMILY {
+        // kube-proxy has a name for each mode.
+        let failures = match self.mode {
+            "iptables" => "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
+            "nftables" => "kubeproxy_sync_proxy_rules_nftables_sync_failures_total",
+            _ => "pintle_proxy_sync_failures_total",
+        };
+        let failures: PerFamily<'_> = (failures, "counter", "Synchronisations that failed", |f| &f.failures);
+        for (name, kind, help, of) in [failures].into_iter().chain(PER_FAMILY) {
             head(&mut out, name, kind, help);
             for (family, numbers) in families {
                 line(&mut out, &format!("{name}{{ip_family=\"{family}\"}}"), of(numbers).get());
@@ -264,6 +276,8 @@ impl Metrics {
     }
 
     fn render_singles(&self, out: &mut String) {
+        head(out, "pintle_proxy_mode", "gauge", "The mode in which Services are served");
+        line(out, &format!("pintle_proxy_mode{{mode=\"{}\"}}", self.mode), 1);
         for (name, help, moment) in [
             ("last_queued_timestamp_seconds", "When a synchronisation was last asked for", &self.last_queued),
             ("last_timestamp_seconds", "When everything was last in the kernel", &self.last_synced),
@@ -349,7 +363,7 @@ mod tests {
 
     #[test]
     fn durations_are_cumulative_and_labelled() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new("nftables");
         for ms in [1, 3, 40_000] {
             metrics.of(Family::V4).sync.observe(Duration::from_millis(ms));
         }
@@ -371,7 +385,7 @@ mod tests {
 
     #[test]
     fn every_line_is_what_prometheus_reads() {
-        let text = Metrics::default().render();
+        let text = Metrics::new("nftables").render();
         let mut typed = std::collections::BTreeSet::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

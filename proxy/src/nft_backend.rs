@@ -14,14 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use pintle_net::nfnetlink::{Grain, NftError};
-use pintle_nft::{Action, Family, Name, Op, TableId, Value, diff};
+use pintle_nft::{Action, Family, Name, Op, TableId, Value};
 use pintle_proxy_plan::fragment::render;
 use pintle_proxy_plan::map::Served;
 use pintle_proxy_plan::nftables::LOAD_BATCH;
-use pintle_proxy_plan::outputs::{self, HealthCheck};
 use pintle_proxy_plan::{Change, Claim, Config, Counts, Planner, ServiceName, Slot, Update};
 
-use crate::backend::{Backend, Extent, FamilyReport, Report};
+use crate::backend::{Backend, Extent, FamilyReport, Found, Report};
 use crate::kernel::Kernel;
 
 /// How often a batch is sent without what was refused of it before we give up.
@@ -88,19 +87,9 @@ impl<K: Kernel> NftBackend<K> {
     pub fn kernel(&mut self) -> &mut K {
         &mut self.kernel
     }
-
-    fn health(&self, name: &ServiceName) -> Option<HealthCheck> {
-        // A pod with addresses of both families is one endpoint.
-        let checks = self.families.iter().filter_map(|f| outputs::health_check(f.planner.map().get(name)?));
-        checks.max_by_key(|check| check.local_ready)
-    }
 }
 
 impl<K: Kernel> Backend for NftBackend<K> {
-    fn mode(&self) -> &'static str {
-        "nftables"
-    }
-
     fn config(&self) -> &Config {
         &self.config
     }
@@ -125,23 +114,11 @@ impl<K: Kernel> Backend for NftBackend<K> {
     fn sync(&mut self) -> Report {
         let mut report = Report::default();
         self.began = self.kernel.generation().ok().map(|g| (g, self.kernel.transactions()));
-        let (mut issues, mut health) = (BTreeSet::new(), BTreeSet::new());
         for family in &mut self.families {
             let (done, update) = family.sync(&mut self.kernel);
-            report.families.push(done);
-            // Both families read the same objects: what is wrong with one is said once.
-            issues.extend(update.issues);
-            health.extend(update.health.into_keys());
-            for (port, serving) in update.loopback {
-                // Loopback is one machine: a node port of both families has the servers of the first that has any.
-                let known = report.loopback.entry(port).or_insert_with(|| serving.clone());
-                if known.as_ref().is_none_or(|k| k.servers.is_empty()) {
-                    *known = serving;
-                }
-            }
+            report.add(done, Found { issues: update.issues, health: update.health, loopback: update.loopback });
         }
-        report.issues = issues.into_iter().collect();
-        report.health = health.into_iter().map(|name| (name.clone(), self.health(&name))).collect();
+        report.settle_health(|| self.families.iter().map(|f| f.planner.map()));
         report
     }
 
@@ -158,12 +135,6 @@ impl<K: Kernel> Backend for NftBackend<K> {
     fn was_alone(&mut self) -> bool {
         let now = self.kernel.generation().ok().map(|g| (g, self.kernel.transactions()));
         matches!((self.began, now), (Some((g0, n0)), Some((g1, n1))) if g1.wrapping_sub(g0) == n1.wrapping_sub(n0))
-    }
-
-    fn cleanup(&mut self) -> Result<(), NftError> {
-        let tables = Self::tables(&self.config);
-        self.distrust();
-        diff::remove(&tables).batches.iter().try_for_each(|batch| self.kernel.commit(batch, Grain::Fine))
     }
 }
 
@@ -220,8 +191,8 @@ impl PerFamily {
             took,
             longest: sent.longest,
             refused: self.refused.iter().map(|(name, r)| (name.clone(), r.why.clone())).collect(),
-            flows,
-            outcome,
+            flows: flows.map_err(Into::into),
+            outcome: outcome.map_err(Into::into),
         };
         (report, update)
     }

@@ -75,7 +75,7 @@ mod tests {
         programming.changed(&slice(Timestamp::UNIX_EPOCH));
         programming.changed(&slice(Timestamp::now()));
         programming.changed(&EndpointSlice::default());
-        let metrics = Metrics::default();
+        let metrics = Metrics::new("nftables");
         programming.installed(&metrics);
         let name = "kubeproxy_network_programming_duration_seconds_count";
         assert!(metrics.render().contains(&format!("{name}{{ip_family=\"IPv4\"}} 1")));

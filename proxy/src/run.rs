@@ -7,22 +7,19 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use pintle_client::{Backoff, Cache, Change as Event, Client, Subscription};
-use pintle_net::nfnetlink::monitor::{Monitor, Noticed};
-use pintle_net::nfnetlink::{Nft, NftError};
 use pintle_net::sysctl;
-use pintle_nft::{Family, diff};
+use pintle_nft::Family;
 use pintle_proxy_plan::{Change, Config, DetectLocal, Egress, NodePortAddresses};
 use tokio::time::Instant as Deadline;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Extent, Report};
+use crate::backend::{Backend, BackendError, Extent, Report, Watch};
 use crate::config::{ProxyConfig, ProxyError};
 use crate::health::Health;
-use crate::kernel::Netlink;
 use crate::kube_config::{LocalMode, NodePorts};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::nft_backend::{self, NftBackend};
+use crate::mode::{self, Started};
 use crate::node;
 use crate::outlets::Outlets;
 use crate::packed::Packed;
@@ -43,18 +40,18 @@ const NOT_OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kuber
 /// # Errors
 /// When the kernel or an address to serve on cannot be used at all. What may pass is said and tried again.
 pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken) -> Result<(), ProxyError> {
-    let base = planner_config(&config);
+    let chosen = mode::choose(&config.kube.mode, mode::MODES, |mode| planner_config(&config, mode.name()))?;
+    let mode = chosen.mode.name();
+    let base = planner_config(&config, mode);
     enable_forwarding(&base)?;
     set_limits(&config);
     let ignored = config.kube.without_effect();
     if !ignored.is_empty() {
         tracing::warn!(fields = ignored.join(", "), "the configuration says things that have no effect here");
     }
-    let mut kernel = Netlink::open().map_err(ProxyError::Nft)?;
-    let (port, families) = (kernel.port(), usable_families(&mut kernel, &base)?);
-    let backend = NftBackend::new(base.clone(), &families, kernel);
-    let monitor = Monitor::open(NftBackend::<Netlink>::tables(&base)).map_err(ProxyError::Nft)?;
-    let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
+    let Started { backend, watch } =
+        chosen.mode.start(&base, &chosen.families).map_err(|source| ProxyError::Mode { mode, source })?;
+    let (health, metrics) = (Arc::new(Health::new(mode)), Arc::new(Metrics::new(mode)));
     // Ends the servers too when this function ends for another reason.
     let cancel = cancel.child_token();
     let _guard = cancel.clone().drop_guard();
@@ -65,24 +62,26 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
         () = cancel.cancelled() => return Ok(()),
         () = caches.synced() => {}
     }
+    let rules = config.kube.rules(mode);
     let full_sync_every = config.kube.config_sync_period.0.max(FULL_SYNC_AT_MOST_EVERY);
     let mut proxy = Proxy {
         local_mode: config.local_mode.clone(),
-        check_every: config.kube.nftables.sync_period.0.max(Duration::from_secs(1)),
+        mode,
+        check_every: rules.check_every,
         outlets: Outlets::new(&config, &client, health.clone(), metrics.clone()),
         base,
         events: caches.subscribe(),
         caches,
-        backend: Some(Box::new(backend)),
-        port,
-        monitor,
+        backend: Some(backend),
+        watch,
+        remove_others: Some(Deadline::now()),
         health,
         metrics,
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
         retry: None,
         full_sync: Deadline::now() + full_sync_every,
         full_sync_every,
-        hold: config.kube.hold(),
+        hold: rules.hold,
         synced_at: None,
         pending: Pending { all: true, ..Pending::default() },
         programming: Programming::default(),
@@ -93,44 +92,18 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
     }
 }
 
-/// Removes everything the proxy has installed in the namespace of the calling thread.
+/// Removes everything the proxy has installed, in whatever mode, in the namespace of the calling thread.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// When something may be left; everything was tried.
 pub fn cleanup(table: &str) -> Result<(), ProxyError> {
-    let config = Config { table: table.to_owned(), ..Config::new("", Vec::new(), Vec::new()) };
-    let mut nft = Nft::open().map_err(ProxyError::Nft)?;
-    nft.commit(&diff::remove(&NftBackend::<Netlink>::tables(&config))).map_err(ProxyError::Nft)
-}
-
-/// The families this kernel speaks.
-fn families() -> Vec<Family> {
-    let mut families = vec![Family::V4];
-    families.extend(std::path::Path::new("/proc/net/if_inet6").exists().then_some(Family::V6));
-    families
-}
-
-/// Those of them in which it takes our rules. Without IPv4 there is nothing to do here.
-fn usable_families(kernel: &mut Netlink, config: &Config) -> Result<Vec<Family>, ProxyError> {
-    let mut usable = Vec::new();
-    for family in families() {
-        match nft_backend::probe(kernel, config, family) {
-            Err(error) if !error.is_transient() && family == Family::V4 => return Err(ProxyError::Nft(error)),
-            Err(error) if !error.is_transient() => {
-                let (cause, hint) = (cause(&error), error.hint());
-                tracing::warn!(%error, cause, hint, "this kernel cannot serve IPv6 Services; they are left alone");
-            }
-            // What passes is met again, and dealt with, by the first load.
-            _ => usable.push(family),
-        }
-    }
-    Ok(usable)
+    mode::cleanup(&Config { table: table.to_owned(), ..Config::new("", Vec::new(), Vec::new()) }, None)
 }
 
 /// IPv6 forwarding changes how a machine listens to routers: only where there are pods with such addresses.
 fn enable_forwarding(config: &Config) -> Result<(), ProxyError> {
     sysctl::enable_forwarding().map_err(ProxyError::Forwarding)?;
-    if config.cluster_ranges.iter().any(|r| r.family() == Family::V6) && families().contains(&Family::V6) {
+    if config.cluster_ranges.iter().any(|r| r.family() == Family::V6) && mode::speaks_ipv6() {
         sysctl::set("net.ipv6.conf.all.forwarding", "1").map_err(ProxyError::Forwarding)?;
     }
     Ok(())
@@ -149,7 +122,9 @@ fn set_limits(config: &ProxyConfig) {
     }
 }
 
-pub(crate) fn planner_config(config: &ProxyConfig) -> Config {
+/// The planner's configuration in a mode.
+pub(crate) fn planner_config(config: &ProxyConfig, mode: &str) -> Config {
+    let rules = config.kube.rules(mode);
     Config {
         table: config.table.clone(),
         detect_local: match &config.local_mode {
@@ -166,8 +141,8 @@ pub(crate) fn planner_config(config: &ProxyConfig) -> Config {
         },
         // A text that is no address was refused before.
         node_addrs: config.kube.node_address().ok().flatten().into_iter().collect(),
-        masquerade: config.masquerade,
-        masquerade_mark: config.masquerade_mark,
+        masquerade: rules.masquerade,
+        masquerade_mark: rules.masquerade_mark,
         egress: if config.cluster_ranges.is_empty() { Egress::Leave } else { config.egress },
         ..Config::new(&config.node, config.cluster_ranges.clone(), config.service_ranges.clone())
     }
@@ -221,15 +196,17 @@ struct Pending {
 }
 
 struct Proxy {
+    /// The name of the mode.
+    mode: &'static str,
     local_mode: LocalMode,
     base: Config,
     caches: Caches,
     events: Events,
     /// Away only while a thread synchronises.
     backend: Option<Box<dyn Backend>>,
-    /// The netlink port of our own changes.
-    port: u32,
-    monitor: Monitor,
+    watch: Box<dyn Watch>,
+    /// From when on what other modes left is to be removed; `None` when that is done.
+    remove_others: Option<Deadline>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     outlets: Outlets,
@@ -251,7 +228,7 @@ enum Woken {
     Slice(Event<Packed<EndpointSlice>>),
     Node,
     Timer,
-    Kernel(Result<Noticed, NftError>),
+    Meddling(Result<String, BackendError>),
 }
 
 impl Proxy {
@@ -263,13 +240,11 @@ impl Proxy {
                 Woken::Service(event) => self.note_service(&event)?,
                 Woken::Slice(event) => self.note_slice(&event)?,
                 Woken::Node => {}
-                Woken::Timer => self.check()?,
-                Woken::Kernel(Ok(noticed)) => {
-                    tracing::warn!(?noticed, "somebody else changed our nftables table, installing it again");
-                    self.metrics.of(Family::V4).repairs.add(1);
-                    self.distrust()?;
+                Woken::Timer => self.check().await?,
+                Woken::Meddling(noticed) => {
+                    let what = noticed.map_err(self.broken())?;
+                    self.repair(&what)?;
                 }
-                Woken::Kernel(Err(error)) => return Err(ProxyError::Nft(error)),
             }
             self.drain()?;
             if let Some(at) = self.synced_at.map(|at| at + self.hold).filter(|at| *at > Deadline::now()) {
@@ -287,6 +262,33 @@ impl Proxy {
         }
     }
 
+    /// Lends the backend to a thread: its calls block.
+    async fn lend<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Backend) -> T + Send + 'static,
+    ) -> Result<T, ProxyError> {
+        let mut backend = self.backend.take().ok_or(ProxyError::Lost)?;
+        let task = tokio::task::spawn_blocking(move || {
+            let done = work(backend.as_mut());
+            (backend, done)
+        });
+        let (backend, done) = task.await.map_err(|_panicked| ProxyError::Lost)?;
+        self.backend = Some(backend);
+        Ok(done)
+    }
+
+    fn broken(&self) -> impl Fn(BackendError) -> ProxyError + 'static {
+        let mode = self.mode;
+        move |source| ProxyError::Mode { mode, source }
+    }
+
+    /// Somebody else was at work.
+    fn repair(&mut self, what: &str) -> Result<(), ProxyError> {
+        tracing::warn!("somebody else changed {what}, installing everything again");
+        self.metrics.of(Family::V4).repairs.add(1);
+        self.distrust()
+    }
+
     fn distrust(&mut self) -> Result<(), ProxyError> {
         self.pending.all = true;
         self.backend()?.distrust();
@@ -300,13 +302,13 @@ impl Proxy {
             event = self.events.services.next() => Woken::Service(event),
             event = self.events.slices.next() => Woken::Slice(event),
             _ = self.events.nodes.next() => Woken::Node,
-            noticed = self.monitor.wait(self.port) => Woken::Kernel(noticed),
+            noticed = self.watch.noticed() => Woken::Meddling(noticed),
             () = tokio::time::sleep_until(at) => Woken::Timer,
         }
     }
 
     /// A timer ran out: what is due?
-    fn check(&mut self) -> Result<(), ProxyError> {
+    async fn check(&mut self) -> Result<(), ProxyError> {
         let now = Deadline::now();
         if self.full_sync <= now {
             self.full_sync = now + self.full_sync_every;
@@ -316,9 +318,8 @@ impl Proxy {
             // What was refused is tried again too.
             return self.distrust();
         }
-        if !self.backend()?.is_intact() {
-            tracing::warn!("our nftables table is not as it was, installing it again");
-            return self.distrust();
+        if !self.lend(|backend| backend.is_intact()).await? {
+            return self.repair("our rules");
         }
         Ok(())
     }
@@ -398,24 +399,18 @@ impl Proxy {
         }
         let quiet = pending.all || self.retry.is_some() || pending.services + pending.slices > QUIET_ABOVE_CHANGES;
         if quiet {
-            self.monitor.pause().map_err(ProxyError::Nft)?;
+            self.watch.pause().map_err(self.broken())?;
         }
         if pending.all {
-            self.monitor.forget().await;
+            self.watch.forget().await;
         }
-        let mut backend = self.backend.take().ok_or(ProxyError::Lost)?;
-        let task = tokio::task::spawn_blocking(move || {
-            let report = backend.sync();
-            (backend, report)
-        });
-        let (backend, mut report) = task.await.map_err(|_panicked| ProxyError::Lost)?;
-        self.backend = Some(backend);
+        let mut report = self.lend(|backend| backend.sync()).await?;
         self.retry = None;
         self.synced_at = Some(Deadline::now());
         if quiet {
-            self.monitor.resume().map_err(ProxyError::Nft)?;
+            self.watch.resume().map_err(self.broken())?;
             // While nobody listened somebody may have been at work: look, now that we listen again.
-            if report.is_installed() && !self.backend()?.was_alone() {
+            if report.is_installed() && !self.lend(|backend| backend.was_alone()).await? {
                 self.distrust()?;
                 self.retry = Some(Deadline::now() + REPAIR_AT_MOST_EVERY);
             }
@@ -430,6 +425,9 @@ impl Proxy {
             self.metrics.service_changes_pending.set(0);
             self.metrics.endpoint_changes_pending.set(0);
             self.programming.installed(&self.metrics);
+            if self.remove_others.is_some_and(|at| at <= Deadline::now()) {
+                self.remove_others().await?;
+            }
         }
         if report.wants_retry() {
             let at = Deadline::now() + self.backoff.delay();
@@ -445,6 +443,22 @@ impl Proxy {
         }
         let services = &self.caches.services;
         self.outlets.apply(report, |name| Some(services.get(&name.namespace, &name.name)?.unpack())).await;
+        Ok(())
+    }
+
+    /// What other modes installed, before this process began, is in the way no longer than until our rules serve. What
+    /// cannot be removed now is tried again with the next full synchronisation.
+    async fn remove_others(&mut self) -> Result<(), ProxyError> {
+        let (config, mode) = (self.base.clone(), self.mode);
+        let removed = tokio::task::spawn_blocking(move || mode::cleanup(&config, Some(mode)));
+        match removed.await.map_err(|_panicked| ProxyError::Lost)? {
+            Ok(()) => self.remove_others = None,
+            Err(error) => {
+                self.remove_others = Some(self.full_sync);
+                let (cause, hint) = (cause(&error), error.hint());
+                tracing::warn!(%error, cause, hint, "rules of another mode may be left");
+            }
+        }
         Ok(())
     }
 }

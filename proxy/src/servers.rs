@@ -36,7 +36,7 @@ fn metrics_handler(config: &ProxyConfig, metrics: Arc<Metrics>) -> Handler {
     Arc::new(move |path| match path {
         "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.render()),
         "/configz" => json(StatusCode::OK, &configz),
-        "/proxyMode" => text(StatusCode::OK, "nftables"),
+        "/proxyMode" => text(StatusCode::OK, metrics.mode()),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     })
 }

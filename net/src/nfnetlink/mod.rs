@@ -62,6 +62,21 @@ impl NftError {
         source.raw_os_error().is_some_and(|e| transient.contains(&Errno::from_raw(e)))
     }
 
+    /// Whether this process may not, rather than the kernel cannot.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        let (Self::Socket { source, .. } | Self::Refused { source, .. }) = self else { return false };
+        source.kind() == io::ErrorKind::PermissionDenied
+    }
+
+    /// Whether the kernel has no nfnetlink, or no nf_tables within it.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        let (Self::Socket { source, .. } | Self::Refused { source, .. }) = self else { return false };
+        let unsupported = [Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
+        source.raw_os_error().is_some_and(|e| unsupported.contains(&Errno::from_raw(e)))
+    }
+
     /// What the user can do about it, where we know.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {

@@ -39,7 +39,7 @@ pub struct Arguments {
     /// Give packets of pods that leave the cluster this node's address
     #[arg(long)]
     egress_masquerade: bool,
-    /// Remove everything the proxy installed, and end
+    /// Remove everything the proxy installed, in whatever mode, and end
     #[arg(long)]
     cleanup: bool,
     #[command(subcommand)]

@@ -15,12 +15,13 @@ use pintle_proxy::explain::{Explained, Objects, Question};
 pub enum Explain {
     /// Print what would be programmed, and change nothing
     ///
-    /// Reads Services, EndpointSlices and this node's Node from the API server, or from files. The text is as `nft list
-    /// ruleset` would show it; JSON also lists each Service with where it answers and who serves.
+    /// Reads Services, EndpointSlices and this node's Node from the API server, or from files. The text is as the mode's
+    /// own tool would show it (`nft list ruleset`); JSON also lists each Service with where it answers and who serves.
     Plan(Plan),
     /// Say where a packet goes and why
     ///
-    /// Walks an imaginary packet, the first of its connection, through the rules that `plan` prints. Nothing is sent.
+    /// Walks an imaginary packet, the first of its connection, through the rules that `plan` prints, in mode nftables.
+    /// Nothing is sent.
     Trace(Trace),
 }
 
@@ -89,12 +90,12 @@ impl Explain {
             Self::Plan(plan) => &plan.common,
             Self::Trace(trace) => &trace.common,
         };
-        let explained = Explained::new(config, &objects(common, config, client)?);
+        let explained = Explained::new(config, &objects(common, config, client)?)?;
         let answer = match (self, common.output) {
             (Self::Plan(_), Format::Text) => explained.text(),
             (Self::Plan(_), Format::Json) => format!("{:#}\n", explained.json()),
-            (Self::Trace(trace), Format::Text) => explained.trace(&trace.question()).text(),
-            (Self::Trace(trace), Format::Json) => format!("{:#}\n", explained.trace(&trace.question()).json()),
+            (Self::Trace(trace), Format::Text) => explained.trace(&trace.question())?.text(),
+            (Self::Trace(trace), Format::Json) => format!("{:#}\n", explained.trace(&trace.question())?.json()),
         };
         print!("{answer}");
         Ok(())

@@ -15,7 +15,7 @@ pub struct KubeFlags {
     /// Name of the node [default: the host name]
     #[arg(long, value_name = "NAME", alias = "node-name", global = true)]
     pub hostname_override: Option<String>,
-    /// Rules by: nftables
+    /// How Services are served: nftables [default: the first of these that this machine can do]
     #[arg(long, value_name = "MODE")]
     proxy_mode: Option<String>,
     /// An address of the node besides those of its Node object
@@ -45,15 +45,26 @@ pub struct KubeFlags {
     /// Masquerade everything that goes to a ClusterIP
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     masquerade_all: Option<bool>,
-    /// Bit of the packet mark that asks for masquerading [default: 14]
-    #[arg(long, value_name = "BIT", alias = "iptables-masquerade-bit")]
+    /// In mode nftables: bit of the packet mark that asks for masquerading [default: 14]
+    #[arg(long, value_name = "BIT")]
     nftables_masquerade_bit: Option<i32>,
-    /// At least this often the rules are looked at, and installed anew if somebody took them [default: 30s]
-    #[arg(long, value_name = "DURATION", alias = "iptables-sync-period")]
+    /// In mode nftables: at least this often the rules are looked at, and installed anew if somebody took them
+    /// [default: 30s]
+    #[arg(long, value_name = "DURATION")]
     nftables_sync_period: Option<GoDuration>,
-    /// At most this often changes are installed; 1s, kube-proxy's default, means at once [default: 1s]
-    #[arg(long, value_name = "DURATION", alias = "iptables-min-sync-period")]
+    /// In mode nftables: at most this often changes are installed; 1s, kube-proxy's default, means at once [default: 1s]
+    #[arg(long, value_name = "DURATION")]
     nftables_min_sync_period: Option<GoDuration>,
+    /// In mode iptables: bit of the packet mark that asks for masquerading [default: 14]
+    #[arg(long, value_name = "BIT")]
+    iptables_masquerade_bit: Option<i32>,
+    /// In mode iptables: at least this often the rules are looked at, and installed anew if somebody took them
+    /// [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    iptables_sync_period: Option<GoDuration>,
+    /// In mode iptables: at most this often changes are installed [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    iptables_min_sync_period: Option<GoDuration>,
     /// Whether node ports answer on loopback [default: true]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     iptables_localhost_nodeports: Option<bool>,
@@ -140,8 +151,11 @@ impl KubeFlags {
         put(&mut kube.detect_local.bridge_interface, self.pod_bridge_interface.as_ref());
         put(&mut kube.detect_local.interface_name_prefix, self.pod_interface_name_prefix.as_ref());
         put(&mut kube.nftables.masquerade_all, self.masquerade_all.as_ref());
+        put(&mut kube.iptables.masquerade_all, self.masquerade_all.as_ref());
         put(&mut kube.nftables.sync_period, self.nftables_sync_period.as_ref());
         put(&mut kube.nftables.min_sync_period, self.nftables_min_sync_period.as_ref());
+        put(&mut kube.iptables.sync_period, self.iptables_sync_period.as_ref());
+        put(&mut kube.iptables.min_sync_period, self.iptables_min_sync_period.as_ref());
         put(&mut kube.config_sync_period, self.config_sync_period.as_ref());
         put(&mut kube.show_hidden_metrics_for_version, self.show_hidden_metrics_for_version.as_ref());
         put(&mut kube.client_connection.qps, self.kube_api_qps.as_ref());
@@ -149,6 +163,7 @@ impl KubeFlags {
         put(&mut kube.client_connection.content_type, self.kube_api_content_type.as_ref());
         kube.node_port_addresses = self.nodeport_addresses.clone().or(kube.node_port_addresses.take());
         kube.nftables.masquerade_bit = self.nftables_masquerade_bit.or(kube.nftables.masquerade_bit);
+        kube.iptables.masquerade_bit = self.iptables_masquerade_bit.or(kube.iptables.masquerade_bit);
         kube.iptables.localhost_node_ports = self.iptables_localhost_nodeports.or(kube.iptables.localhost_node_ports);
         kube.oom_score_adj = self.oom_score_adj.or(kube.oom_score_adj);
         for gate in self.feature_gates.iter().flatten() {
@@ -223,7 +238,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_an_error() {
         for (argument, said) in [
-            ("--proxy-mode=ipvs", "mode: \"ipvs\" is not offered"),
+            ("--proxy-mode=ipvs", "mode: \"ipvs\" is none of nftables"),
             ("--feature-gates=A", "\"A\" is not NAME=BOOL"),
             ("--nodeport-addresses=here", "nodePortAddresses: \"here\""),
             ("--config=/nowhere", "cannot read /nowhere"),
