@@ -15,7 +15,7 @@ UNITS     := pintle.service pintle-server.service pintle-agent.service
 
 # What the build, the example and the tests need beyond the Rust toolchain: command or file, and its Debian package.
 NEEDS := gcc:gcc make:make python3:python3 pip3:python3-pip ip:iproute2 nft:nftables busybox:busybox-static \
-         unshare:util-linux curl:curl ps:procps script:bsdutils systemd-analyze:systemd
+         iptables-legacy-restore:iptables unshare:util-linux curl:curl ps:procps script:bsdutils systemd-analyze:systemd
 
 .PHONY: help all deps tools build up down install uninstall test check conformance-runtime bench-cluster bench-runtime \
         bench-proxy soak-proxy clean
@@ -126,8 +126,6 @@ soak-proxy: deps .cache/tools/bin/cargo-nextest
 # The proxy at sizes, beside kube-proxy's layouts given to nft and iptables-restore; makes its own network namespaces and
 # touches no other. PROXY_BENCH_FLAGS=--large adds 50,000 Services, --nft-up-to=5000 a minute of waiting for nft.
 bench-proxy: deps
-	@command -v iptables-legacy-restore >/dev/null 2>&1 || { apt-get update -q && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends iptables; }
 	CARGO_PROFILE_RELEASE_LTO=off cargo build --release --locked --package pintle-bench
 	$(TARGET_DIR)/release/pintle-bench proxy $(PROXY_BENCH_FLAGS)
 

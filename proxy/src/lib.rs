@@ -16,7 +16,7 @@
 //!
 //! ```text
 //!  mode: which way Services are served here; opens
-//!    └► Backend (nft_backend ─► kernel) ◄─ run: API watches, timers, foreign hands
+//!    └► Backend (nft_backend ─► kernel, iptables_backend ─► xtables) ◄─ run: API watches, timers, foreign hands
 //!         └► Report ─► outlets: health checks, loopback ports, events, metrics, log
 //! ```
 
@@ -28,6 +28,7 @@ pub mod explain;
 mod health;
 mod health_checks;
 mod http_server;
+pub mod iptables_backend;
 pub mod kernel;
 pub mod kube_config;
 mod limits;
@@ -42,6 +43,7 @@ mod packed;
 mod programming;
 mod run;
 mod servers;
+pub mod xtables;
 
 pub use config::{ProxyConfig, ProxyError};
 pub use http_server::Hardness;

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use pintle_client::{Backoff, Cache, Change as Event, Client, Subscription};
 use pintle_net::sysctl;
 use pintle_nft::Family;
-use pintle_proxy_plan::{Change, Config, DetectLocal, Egress, NodePortAddresses};
+use pintle_proxy_plan::{Change, Config, DetectLocal, Egress, Invalid, NodePortAddresses};
 use tokio::time::Instant as Deadline;
 use tokio_util::sync::CancellationToken;
 
@@ -143,6 +143,7 @@ pub(crate) fn planner_config(config: &ProxyConfig, mode: &str) -> Config {
         node_addrs: config.kube.node_address().ok().flatten().into_iter().collect(),
         masquerade: rules.masquerade,
         masquerade_mark: rules.masquerade_mark,
+        invalid: if config.kube.conntrack.tcp_be_liberal { Invalid::Pass } else { Invalid::Drop },
         egress: if config.cluster_ranges.is_empty() { Egress::Leave } else { config.egress },
         ..Config::new(&config.node, config.cluster_ranges.clone(), config.service_ranges.clone())
     }

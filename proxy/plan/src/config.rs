@@ -31,6 +31,8 @@ pub struct Config {
     pub masquerade_mark: u32,
     /// What happens to packets of pods that leave the cluster.
     pub egress: Egress,
+    /// What happens to packets that connection tracking takes for no part of any connection; mode iptables only.
+    pub invalid: Invalid,
 }
 
 /// How a pod's packet is told from others'.
@@ -75,6 +77,15 @@ pub enum Egress {
     Leave,
 }
 
+/// What happens to packets that connection tracking takes for no part of any connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// They are dropped: untranslated, they would make the client's or the server's kernel end a connection.
+    Drop,
+    /// They pass: somebody sees half of his connections only.
+    Pass,
+}
+
 /// kube-proxy's bit, so that others who know it leave it alone.
 pub const MASQUERADE_MARK: u32 = 0x4000;
 
@@ -95,6 +106,7 @@ impl Config {
             masquerade: Masquerade::OffCluster,
             masquerade_mark: MASQUERADE_MARK,
             egress: Egress::Masquerade,
+            invalid: Invalid::Drop,
         }
     }
 

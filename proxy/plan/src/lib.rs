@@ -4,6 +4,7 @@
 //! API objects ─► ServiceMap (who answers where, by whom; knows no packet filter)
 //!                    ├─► nftables ─► Ruleset, Transaction        the default backend
 //!                    ├─► outputs: health checks, loopback ports, flows to forget
+//!                    ├─► iptables ─► Script for iptables-restore     where the kernel has no nf_tables
 //!                    └─► any other `Backend`
 //! ```
 //!
@@ -17,6 +18,7 @@ mod claims;
 pub mod config;
 pub mod endpoints;
 pub mod fragment;
+pub mod iptables;
 pub mod issue;
 pub mod map;
 pub mod nftables;
@@ -26,7 +28,7 @@ pub mod planners;
 pub mod service;
 
 pub use backend::Backend;
-pub use config::{Config, DetectLocal, Egress, Masquerade, NodePortAddresses};
+pub use config::{Config, DetectLocal, Egress, Invalid, Masquerade, NodePortAddresses};
 pub use issue::{Issue, Problem};
 pub use map::{Change, ServiceMap};
 pub use outputs::{Counts, HealthCheck, LoopbackPort};

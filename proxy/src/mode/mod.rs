@@ -4,6 +4,7 @@
 //! A proxy that begins in one mode installs everything, and only then removes what the others left: packets always meet
 //! the old rules, the new ones, or both, which lead to the same servers.
 
+mod iptables;
 mod nftables;
 
 use pintle_nft::{Family, Ruleset};
@@ -14,7 +15,7 @@ use crate::config::ProxyError;
 use crate::run::cause;
 
 /// All of them; where nobody asked for one, the first that this machine can do.
-pub const MODES: &[&dyn Mode] = &[&nftables::Nftables];
+pub const MODES: &[&dyn Mode] = &[&nftables::Nftables, &iptables::Iptables];
 
 /// A way to serve Services. Everything happens in the network namespace of the calling thread.
 pub trait Mode: Sync {

@@ -6,6 +6,7 @@ mod api;
 mod extremes;
 #[path = "../../plan/tests/story/happening.rs"]
 mod happening;
+mod iptables;
 mod load;
 #[path = "../../plan/tests/story/objects.rs"]
 mod objects;

@@ -7,8 +7,10 @@ use std::time::Duration;
 use pintle_net::nfnetlink::conntrack::Conntrack;
 use pintle_nft::{Family, Proto};
 use pintle_proxy::backend::Backend;
+use pintle_proxy::iptables_backend::IptablesBackend;
 use pintle_proxy::kernel::Netlink;
 use pintle_proxy::nft_backend::NftBackend;
+use pintle_proxy::xtables::{Tools, Variant};
 use pintle_proxy_cases::{Case, Client, Destination, Row, Sees, Setting, Want, World, cases};
 use pintle_proxy_plan::{Change, Config, DetectLocal, Masquerade, NodePortAddresses};
 
@@ -84,7 +86,26 @@ fn ask(star: &Star, case: &Case, row: &Row) -> Vec<String> {
     wrong.map(|got| format!("line {} ({}): {row:?}: {got:?}", row.line, case.title)).collect()
 }
 
-fn replay(world: World, transport: Transport, proto: Proto) {
+/// Who installs the rules.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Nftables,
+    Iptables(Variant),
+}
+
+impl By {
+    fn backend(self, config: Config, family: Family) -> Box<dyn Backend> {
+        match self {
+            Self::Nftables => Box::new(NftBackend::new(config, &[family], Netlink::open().unwrap())),
+            Self::Iptables(variant) => {
+                let tools = Tools::find(variant).expect("iptables is needed (package iptables)");
+                Box::new(IptablesBackend::new(config, &[family], tools))
+            }
+        }
+    }
+}
+
+fn replay(by: By, world: World, transport: Transport, proto: Proto) {
     if !pintle_testkit::require_root("real packets") {
         return;
     }
@@ -95,7 +116,7 @@ fn replay(world: World, transport: Transport, proto: Proto) {
     let family = Family::of(world.node);
     let star = Star::new(world, transport);
     let first = config(&star.world, &cases()[0]);
-    let mut backend = NftBackend::new(first, &[family], Netlink::open().unwrap());
+    let mut backend = by.backend(first, family);
     let mut conntrack = Conntrack::open().unwrap();
     let mut wrong = Vec::new();
     for case in cases() {
@@ -129,25 +150,50 @@ fn replay(world: World, transport: Transport, proto: Proto) {
 
 #[test]
 fn the_table_holds_for_real_tcp_over_ipv4() {
-    replay(World::v4(), Transport::Tcp, Proto::Tcp);
+    replay(By::Nftables, World::v4(), Transport::Tcp, Proto::Tcp);
 }
 
 #[test]
 fn the_table_holds_for_real_tcp_over_ipv6() {
-    replay(World::v6(), Transport::Tcp, Proto::Tcp);
+    replay(By::Nftables, World::v6(), Transport::Tcp, Proto::Tcp);
 }
 
 #[test]
 fn the_table_holds_for_real_udp_over_ipv4() {
-    replay(World::v4(), Transport::Udp, Proto::Udp);
+    replay(By::Nftables, World::v4(), Transport::Udp, Proto::Udp);
 }
 
 #[test]
 fn the_table_holds_for_real_udp_over_ipv6() {
-    replay(World::v6(), Transport::Udp, Proto::Udp);
+    replay(By::Nftables, World::v6(), Transport::Udp, Proto::Udp);
 }
 
 #[test]
 fn the_table_holds_for_real_sctp_where_the_kernel_has_it() {
-    replay(World::v4(), Transport::Sctp, Proto::Sctp);
+    replay(By::Nftables, World::v4(), Transport::Sctp, Proto::Sctp);
+}
+
+#[test]
+fn the_table_holds_for_real_tcp_over_ipv4_by_iptables() {
+    replay(By::Iptables(Variant::Legacy), World::v4(), Transport::Tcp, Proto::Tcp);
+}
+
+#[test]
+fn the_table_holds_for_real_tcp_over_ipv6_by_iptables() {
+    replay(By::Iptables(Variant::Legacy), World::v6(), Transport::Tcp, Proto::Tcp);
+}
+
+#[test]
+fn the_table_holds_for_real_udp_over_ipv4_by_iptables() {
+    replay(By::Iptables(Variant::Legacy), World::v4(), Transport::Udp, Proto::Udp);
+}
+
+#[test]
+fn the_table_holds_for_real_udp_over_ipv6_by_iptables() {
+    replay(By::Iptables(Variant::Legacy), World::v6(), Transport::Udp, Proto::Udp);
+}
+
+#[test]
+fn the_table_holds_for_real_tcp_by_iptables_over_nf_tables() {
+    replay(By::Iptables(Variant::Nft), World::v4(), Transport::Tcp, Proto::Tcp);
 }

@@ -65,7 +65,7 @@ impl Running {
 }
 
 /// Two pods that serve, and a Service over both.
-fn two_pods(world: &World, api: &Api, spec: serde_json::Value) {
+pub fn two_pods(world: &World, api: &Api, spec: serde_json::Value) {
     for addr in ["10.42.0.2", "10.42.0.3"] {
         serve(&world.pod(addr), addr, 8080);
     }
@@ -155,14 +155,14 @@ fn what_somebody_else_deletes_is_back_within_a_second() {
     proxy.stop();
 }
 
-#[test]
-fn a_udp_client_that_never_stops_is_moved_with_its_endpoint() {
+/// In a mode of this name.
+pub fn a_udp_client_is_moved_with_its_endpoint(mode: &str) {
     let Some(world) = world("the proxy") else { return };
     let api = Api::new();
     let spec = json!({"ports": [{"name": "dns", "port": 53, "protocol": "UDP"}]});
     two_pods(&world, &api, spec);
     api.put(SLICES, slice("web", ("dns", "UDP", 8080), &["10.42.0.2@here"]));
-    let proxy = start(&api);
+    let proxy = start_with(&api, |config| config.kube.mode = mode.to_owned());
     let socket = UdpSocket::bind((IpAddr::from([0, 0, 0, 0]), 0)).unwrap();
     let answer = eventually("the Service answers", SOON, || ask_udp(&socket, "10.43.0.10:53").ok());
     assert!(answer.starts_with("10.42.0.2"), "{answer}");
@@ -173,6 +173,11 @@ fn a_udp_client_that_never_stops_is_moved_with_its_endpoint() {
     api.put(SLICES, slice("web", ("dns", "UDP", 8080), &[]));
     eventually("nobody answers any more", SOON, || ask_udp(&socket, "10.43.0.10:53").err());
     proxy.stop();
+}
+
+#[test]
+fn a_udp_client_that_never_stops_is_moved_with_its_endpoint() {
+    a_udp_client_is_moved_with_its_endpoint("nftables");
 }
 
 #[test]

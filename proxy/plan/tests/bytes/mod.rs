@@ -8,24 +8,64 @@ use pintle_nft::{Family, Kernel, Op, diff, text};
 use pintle_proxy_plan::{Change, Config, DetectLocal, Egress, Masquerade, NodePortAddresses, Planner};
 use serde_json::{Value, json};
 
-/// What happens to a proxy whose configuration, objects and order of events these bytes decide. After the last byte
-/// everything is zero.
-pub fn happen(bytes: &[u8]) {
-    let mut bytes = Bytes(bytes.iter());
-    let mut planner = Planner::new(config(&mut bytes));
-    let mut kernel = Kernel::default();
-    load(&mut planner, &mut kernel, 50);
-    while !bytes.is_over() {
-        match bytes.byte() % 12 {
-            0..=3 => planner.note(Change::Service(&service(&mut bytes))),
-            4 => planner.note(Change::ServiceGone(&service(&mut bytes))),
-            5..=7 => planner.note(Change::Slice(&slice(&mut bytes))),
-            8 => planner.note(Change::SliceGone(&slice(&mut bytes))),
-            9 => load(&mut planner, &mut kernel, 1 + usize::from(bytes.byte())),
-            _ => update(&mut planner, &mut kernel),
+/// What happens to a proxy.
+pub enum Happening {
+    Service(Service),
+    ServiceGone(Service),
+    Slice(EndpointSlice),
+    SliceGone(EndpointSlice),
+    /// It does everything anew, in batches of this size.
+    Load(usize),
+    /// It does what follows.
+    Update,
+}
+
+impl Happening {
+    /// What it tells a planner, if it does.
+    pub fn change(&self) -> Option<Change<'_>> {
+        match self {
+            Self::Service(object) => Some(Change::Service(object)),
+            Self::ServiceGone(object) => Some(Change::ServiceGone(object)),
+            Self::Slice(object) => Some(Change::Slice(object)),
+            Self::SliceGone(object) => Some(Change::SliceGone(object)),
+            Self::Load(_) | Self::Update => None,
         }
     }
-    update(&mut planner, &mut kernel);
+}
+
+/// The configuration, the objects and the order of events that these bytes decide. After the last byte everything is
+/// zero.
+pub fn story(bytes: &[u8]) -> (Config, Vec<Happening>) {
+    let mut bytes = Bytes(bytes.iter());
+    let config = config(&mut bytes);
+    let mut story = Vec::new();
+    while !bytes.is_over() {
+        story.push(match bytes.byte() % 12 {
+            0..=3 => Happening::Service(service(&mut bytes)),
+            4 => Happening::ServiceGone(service(&mut bytes)),
+            5..=7 => Happening::Slice(slice(&mut bytes)),
+            8 => Happening::SliceGone(slice(&mut bytes)),
+            9 => Happening::Load(1 + usize::from(bytes.byte())),
+            _ => Happening::Update,
+        });
+    }
+    story.push(Happening::Update);
+    (config, story)
+}
+
+/// The same, to a proxy in mode nftables.
+pub fn happen(bytes: &[u8]) {
+    let (config, story) = story(bytes);
+    let mut planner = Planner::new(config);
+    let mut kernel = Kernel::default();
+    load(&mut planner, &mut kernel, 50);
+    for happening in &story {
+        match happening {
+            Happening::Load(batch) => load(&mut planner, &mut kernel, *batch),
+            Happening::Update => update(&mut planner, &mut kernel),
+            told => told.change().into_iter().for_each(|change| planner.note(change)),
+        }
+    }
 }
 
 fn load(planner: &mut Planner, kernel: &mut Kernel, batch: usize) {

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use crate::bytes;
+use crate::{bytes, iptables};
 
 fn corpus() -> Vec<Vec<u8>> {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/story");
@@ -12,11 +12,16 @@ fn corpus() -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
+fn happen(story: &[u8]) {
+    bytes::happen(story);
+    iptables::happen(story);
+}
+
 #[test]
 fn every_story_of_the_corpus_is_planned_and_taken() {
     let all = corpus();
     assert!(all.len() > 30);
-    all.iter().for_each(|story| bytes::happen(story));
+    all.iter().for_each(|story| happen(story));
 }
 
 proptest! {
@@ -24,7 +29,7 @@ proptest! {
 
     #[test]
     fn whatever_the_api_says_is_planned_and_taken(story in prop::collection::vec(any::<u8>(), 0..600)) {
-        bytes::happen(&story);
+        happen(&story);
     }
 
     #[test]
@@ -40,6 +45,6 @@ proptest! {
                 story[at] = *byte;
             }
         }
-        bytes::happen(&story);
+        happen(&story);
     }
 }

@@ -28,6 +28,11 @@ pub fn happening() -> impl Strategy<Value = Happening> {
 
 /// Tells the planner.
 pub fn note(planner: &mut Planner, happening: &Happening) {
+    tell(happening, |change| planner.note(change));
+}
+
+/// Tells anybody.
+pub fn tell(happening: &Happening, mut note: impl FnMut(Change<'_>)) {
     let name = |s: &u8| format!("s{s}");
     let object = |s: &u8, vip: u8, shape: u8| {
         let mut spec = json!({"ports": [{"name": "http", "port": 80, "nodePort": 30000 + u16::from(vip / 2)}]});
@@ -45,15 +50,15 @@ pub fn note(planner: &mut Planner, happening: &Happening) {
         service(&name(s), &format!("10.43.0.{}", vip + 1), spec)
     };
     match happening {
-        Happening::Put { service, vip, shape } => planner.note(Change::Service(&object(service, *vip, *shape))),
-        Happening::Gone { service } => planner.note(Change::ServiceGone(&object(service, 0, 0))),
+        Happening::Put { service, vip, shape } => note(Change::Service(&object(service, *vip, *shape))),
+        Happening::Gone { service } => note(Change::ServiceGone(&object(service, 0, 0))),
         Happening::Endpoints { service, list } => {
             let states = ["@here", "", "!unready", "@here!leaving", "!leaving", "!gone"];
             let texts: Vec<String> =
                 list.iter().map(|(a, s)| format!("10.42.0.{}{}", a + 2, states[usize::from(*s)])).collect();
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            planner.note(Change::Slice(&web(&name(service), &texts)));
+            note(Change::Slice(&web(&name(service), &texts)));
         }
-        Happening::SliceGone { service } => planner.note(Change::SliceGone(&web(&name(service), &[]))),
+        Happening::SliceGone { service } => note(Change::SliceGone(&web(&name(service), &[]))),
     }
 }

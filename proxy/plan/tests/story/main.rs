@@ -10,8 +10,10 @@ mod bytes;
 mod changes;
 mod golden;
 mod happening;
+mod iptables;
 mod objects;
 mod table;
+mod xtables;
 
 use pintle_proxy_plan::{Change, Config, Planner};
 
