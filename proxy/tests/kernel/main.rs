@@ -15,6 +15,7 @@ mod outlets;
 mod replay;
 mod rules;
 mod running;
+mod sctp;
 mod soak;
 mod star;
 mod world;

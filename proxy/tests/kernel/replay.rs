@@ -14,6 +14,7 @@ use pintle_proxy::xtables::{Tools, Variant};
 use pintle_proxy_cases::{Case, Client, Destination, Row, Sees, Setting, Want, World, cases};
 use pintle_proxy_plan::{Change, Config, DetectLocal, Masquerade, NodePortAddresses};
 
+use crate::sctp;
 use crate::star::{Got, Star, Transport, is_known};
 
 /// How long an answer may take on a machine that does other things too.
@@ -110,6 +111,7 @@ fn replay(by: By, world: World, transport: Transport, proto: Proto) {
         return;
     }
     if !is_known(transport) {
+        assert!(std::env::var_os(sctp::MUST).is_none(), "the VM's kernel has {transport:?}");
         eprintln!("SKIPPED: this kernel has no {transport:?}; the table is not replayed with it");
         return;
     }
@@ -169,8 +171,13 @@ fn the_table_holds_for_real_udp_over_ipv6() {
 }
 
 #[test]
-fn the_table_holds_for_real_sctp_where_the_kernel_has_it() {
+fn the_table_holds_for_real_sctp_over_ipv4_where_the_kernel_has_it() {
     replay(By::Nftables, World::v4(), Transport::Sctp, Proto::Sctp);
+}
+
+#[test]
+fn the_table_holds_for_real_sctp_over_ipv6_where_the_kernel_has_it() {
+    replay(By::Nftables, World::v6(), Transport::Sctp, Proto::Sctp);
 }
 
 #[test]
