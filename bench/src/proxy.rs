@@ -6,10 +6,12 @@
 
 mod api;
 mod connect;
+mod kernel_memory;
 mod lab;
 mod library;
 mod peers;
 mod process;
+mod tables;
 
 use std::process::{Command, Stdio};
 
@@ -31,9 +33,12 @@ pub struct Arguments {
     /// Endpoints of each Service
     #[arg(long, default_value_t = 10)]
     endpoints: u32,
-    /// kube-proxy's nftables layout only up to so many Services: 5,000 take a minute, 10,000 three
+    /// kube-proxy's nftables layout up to 1.35 only up to so many Services: 5,000 take a minute, 10,000 three
     #[arg(long, default_value_t = 1000)]
     nft_up_to: u32,
+    /// The one from 1.36 on only up to so many Services: 10,000 take a minute
+    #[arg(long, default_value_t = 5000)]
+    nft_maps_up_to: u32,
     /// kube-proxy's iptables layout only up to so many Services
     #[arg(long, default_value_t = 10_000)]
     iptables_up_to: u32,
@@ -66,7 +71,7 @@ enum Part {
 /// Measures and prints Markdown, or takes one reading.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let reading = match arguments.part {
-        None => return all(arguments),
+        None => return tables::all(arguments),
         Some(Part::Daemon) => return process::daemon(),
         Some(Part::Library { services, endpoints }) => library::measure(services, endpoints)?,
         Some(Part::Process { services, endpoints }) => process::measure(services, endpoints)?,
@@ -77,90 +82,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     println!("{reading}");
     Ok(())
-}
-
-fn all(arguments: &Arguments) -> Result<()> {
-    let mut sizes = arguments.services.clone();
-    sizes.extend(arguments.large.then_some(50_000));
-    println!("{} endpoints for each Service; times in ms, best of {}\n", arguments.endpoints, arguments.rounds);
-    loads(arguments, &sizes)?;
-    whole_process(arguments, &sizes)?;
-    connections(arguments)
-}
-
-fn loads(arguments: &Arguments, sizes: &[u32]) -> Result<()> {
-    println!(
-        "| Services | system | full load | longest transaction | loaded again | add Service | change endpoint | peak MB |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    for services in sizes {
-        let row = |name: &str, r: &Value| {
-            println!(
-                "| {services} | {name} | {:.1} | {} | {:.1} | {:.2} | {:.2} | {:.1} |",
-                number(r, "load_ms"),
-                r["longest_ms"].as_f64().map_or_else(|| "all of it".to_owned(), |n| format!("{n:.1}")),
-                number(r, "again_ms"),
-                number(r, "add_ms"),
-                number(r, "change_ms"),
-                number(r, "peak_mb"),
-            );
-        };
-        let size = services.to_string();
-        let endpoints = arguments.endpoints.to_string();
-        row("pintle", &best(arguments.rounds, &["library", &size, &endpoints])?);
-        for (peer, limit) in [(Peer::Nft, arguments.nft_up_to), (Peer::Iptables, arguments.iptables_up_to)] {
-            if *services <= limit {
-                row(peer.name(), &best(1, &["peer", peer.word(), &size, &endpoints])?);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn whole_process(arguments: &Arguments, sizes: &[u32]) -> Result<()> {
-    println!("\n| Services | process start to ready, ms | event to committed, µs p50 / p99 | resident / peak MB |");
-    println!("|---|---|---|---|");
-    for services in sizes {
-        let r = best(1, &["process", &services.to_string(), &arguments.endpoints.to_string()])?;
-        println!(
-            "| {services} | {:.0} | {:.0} / {:.0} | {:.1} / {:.1} |",
-            number(&r, "ready_ms"),
-            number(&r, "change_p50_us"),
-            number(&r, "change_p99_us"),
-            number(&r, "resident_mb"),
-            number(&r, "peak_mb")
-        );
-    }
-    Ok(())
-}
-
-fn connections(arguments: &Arguments) -> Result<()> {
-    println!("\n| new connections | Services | p50 µs | p99 µs | direct, same run: p50 | p99 | p50 to direct |");
-    println!("|---|---|---|---|---|---|---|");
-    let largest = arguments.services.iter().copied().max().unwrap_or(1000);
-    let systems = [
-        (connect::System::Pintle, largest),
-        (connect::System::Nft, largest.min(arguments.nft_up_to)),
-        (connect::System::Iptables, largest.min(arguments.iptables_up_to)),
-    ];
-    for (system, services) in systems {
-        let (size, endpoints) = (services.to_string(), arguments.endpoints.to_string());
-        let r = best(1, &["connect", system.word(), &size, &endpoints, &arguments.connections.to_string()])?;
-        println!(
-            "| {} | {services} | {:.1} | {:.1} | {:.1} | {:.1} | {:+.0} % |",
-            system.name(),
-            number(&r, "p50_us"),
-            number(&r, "p99_us"),
-            number(&r, "direct_p50_us"),
-            number(&r, "direct_p99_us"),
-            100.0 * (number(&r, "p50_us") / number(&r, "direct_p50_us") - 1.0)
-        );
-    }
-    Ok(())
-}
-
-fn number(reading: &Value, name: &str) -> f64 {
-    reading[name].as_f64().unwrap_or(f64::NAN)
 }
 
 /// The smallest of each figure over some rounds.

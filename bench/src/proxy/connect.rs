@@ -2,6 +2,7 @@
 //! rules at all.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -16,20 +17,42 @@ use super::{library, percentile};
 /// Whose rules are in the way.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum System {
+    /// Nobody's: connection tracking with a hook that does nothing
+    Tracking,
+    /// One rule, which translates one address
+    OneRule,
     /// Ours
     Pintle,
-    /// kube-proxy's nftables layout
+    /// kube-proxy's nftables layout up to 1.35
     Nft,
+    /// The one from 1.36 on
+    NftMaps,
     /// kube-proxy's iptables layout
     Iptables,
 }
 
 impl System {
+    /// All of them, the floors first.
+    pub const ALL: [Self; 6] = [Self::Tracking, Self::OneRule, Self::Pintle, Self::Nft, Self::NftMaps, Self::Iptables];
+
+    /// Whose layout of rules it is, if it is a peer's.
+    pub fn peer(self) -> Option<Peer> {
+        match self {
+            Self::Tracking | Self::OneRule | Self::Pintle => None,
+            Self::Nft => Some(Peer::Nft),
+            Self::NftMaps => Some(Peer::NftMaps),
+            Self::Iptables => Some(Peer::Iptables),
+        }
+    }
+
     /// Its word on the command line.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Tracking => "tracking",
+            Self::OneRule => "one-rule",
             Self::Pintle => "pintle",
             Self::Nft => Peer::Nft.word(),
+            Self::NftMaps => Peer::NftMaps.word(),
             Self::Iptables => Peer::Iptables.word(),
         }
     }
@@ -37,8 +60,11 @@ impl System {
     /// Its name in a table.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Tracking => "floor: connection tracking, no rule",
+            Self::OneRule => "floor: one rule that translates",
             Self::Pintle => "pintle",
             Self::Nft => Peer::Nft.name(),
+            Self::NftMaps => Peer::NftMaps.name(),
             Self::Iptables => Peer::Iptables.name(),
         }
     }
@@ -53,36 +79,58 @@ pub fn measure(system: System, services: u32, endpoints: u32, connections: u32) 
     let last = services - 1;
     let bare = Lab::new(last, endpoints)?;
     let ruled = Lab::new(last, endpoints)?;
+    let vip: IpAddr = service(last).spec.and_then(|s| s.cluster_ip).context("an address")?.parse()?;
+    let pods = slice(last, 1, 0).endpoints.into_iter().flatten();
+    let pod: IpAddr = pods.flat_map(|e| e.addresses).next().context("an endpoint")?.parse()?;
+    let (vip, pod) = (SocketAddr::new(vip, 80), SocketAddr::new(pod, 8080));
     // Whoever installed the rules stays until the connections are made.
     let _backend = match system {
+        System::Tracking => floor("").map(|()| None)?,
+        System::OneRule => floor(&format!("ip daddr {} tcp dport 80 dnat to {pod}", vip.ip())).map(|()| None)?,
         System::Pintle => {
             let mut backend = library::backend()?;
             library::load(&mut backend, services, endpoints)?;
             Some(backend)
         }
         System::Nft => peers::load(Peer::Nft, services, endpoints).map(|_| None)?,
+        System::NftMaps => peers::load(Peer::NftMaps, services, endpoints).map(|_| None)?,
         System::Iptables => peers::load(Peer::Iptables, services, endpoints).map(|_| None)?,
     };
-    let vip: IpAddr = service(last).spec.and_then(|s| s.cluster_ip).context("an address")?.parse()?;
-    let pods = slice(last, 1, 0).endpoints.into_iter().flatten();
-    let pod: IpAddr = pods.flat_map(|e| e.addresses).next().context("an endpoint")?.parse()?;
-    let (vip, pod) = (SocketAddr::new(vip, 80), SocketAddr::new(pod, 8080));
-    let (mut through, mut direct) = (Vec::new(), Vec::new());
+    let to = if matches!(system, System::Tracking) { pod } else { vip };
+    let (mut through, mut direct) = (Turns::default(), Turns::default());
     for turn in 0..=connections / TURN {
-        bare.enter();
-        let without = bare.connect(pod, TURN)?;
-        ruled.enter();
-        let with = ruled.connect(vip, TURN)?;
-        // The first turn warms up.
-        if turn > 0 {
-            direct.extend(without);
-            through.extend(with);
+        for (lab, to, turns) in [(&bare, pod, &mut direct), (&ruled, to, &mut through)] {
+            lab.enter();
+            let begin = Instant::now();
+            let took = lab.connect(to, TURN)?;
+            // The first turn warms up.
+            if turn > 0 {
+                turns.per_second.push(f64::from(TURN) / begin.elapsed().as_secs_f64());
+                turns.took_us.extend(took);
+            }
         }
     }
     Ok(json!({
-        "p50_us": percentile(&mut through, 0.5),
-        "p99_us": percentile(&mut through, 0.99),
-        "direct_p50_us": percentile(&mut direct, 0.5),
-        "direct_p99_us": percentile(&mut direct, 0.99),
+        "p50_us": percentile(&mut through.took_us, 0.5),
+        "p99_us": percentile(&mut through.took_us, 0.99),
+        "per_second": percentile(&mut through.per_second, 0.5),
+        "direct_p50_us": percentile(&mut direct.took_us, 0.5),
+        "direct_p99_us": percentile(&mut direct.took_us, 0.99),
+        "direct_per_second": percentile(&mut direct.per_second, 0.5),
     }))
+}
+
+/// What was measured.
+#[derive(Default)]
+struct Turns {
+    took_us: Vec<f64>,
+    /// Of each turn, one connection after the other, resets and sockets counted.
+    per_second: Vec<f64>,
+}
+
+/// The least that can be in the way.
+fn floor(rule: &str) -> Result<()> {
+    let table =
+        format!("table ip floor {{\n chain c {{\n type nat hook prerouting priority dstnat;\n {rule}\n }}\n}}\n");
+    peers::run(&["nft", "-f", "-"], &table)
 }

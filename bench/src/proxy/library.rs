@@ -12,6 +12,7 @@ use pintle_proxy_plan::{Change, Config};
 use pintle_testkit::Netns;
 use serde_json::{Value, json};
 
+use super::kernel_memory::KernelMemory;
 use super::{memory_mb, percentile};
 
 /// Changes of each kind.
@@ -51,9 +52,11 @@ fn sync(backend: &mut NftBackend<Netlink>) -> Result<(Duration, Report)> {
 pub fn measure(services: u32, endpoints: u32) -> Result<Value> {
     let _netns = Netns::fresh();
     let mut first = backend()?;
+    let kernel = KernelMemory::own()?;
+    let before_mb = kernel.mb()?;
     let (loaded, report) = load(&mut first, services, endpoints)?;
     let longest = report.families.iter().map(|f| f.longest).max().unwrap_or_default();
-    let peak_mb = memory_mb("self", "VmHWM")?;
+    let (peak_mb, kernel_mb) = (memory_mb("self", "VmHWM")?, kernel.mb()? - before_mb);
     drop(first);
     // As a restart does it: everything is installed, and nothing is known of it.
     let mut backend = backend()?;
@@ -72,6 +75,7 @@ pub fn measure(services: u32, endpoints: u32) -> Result<Value> {
         "add_ms": percentile(&mut adds, 0.5),
         "change_ms": percentile(&mut changes, 0.5),
         "peak_mb": peak_mb,
+        "kernel_mb": kernel_mb,
     }))
 }
 
