@@ -24,6 +24,7 @@ pub mod seccomp;
 mod slots;
 pub mod spec;
 pub mod step;
+pub mod systemd;
 
 pub use checks::Security;
 pub use exec::{ExecRequest, plan_exec};

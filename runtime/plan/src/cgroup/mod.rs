@@ -1,7 +1,7 @@
 //! `linux.resources` into writes to cgroup files.
 //!
-//! Owns: which file gets which text, for v1 and v2, how to take a write back, the device programs of v2, and what a
-//! transient systemd unit is told. Does not own: where hierarchies are mounted, and writing.
+//! Owns: which file gets which text, for v1 and v2, how to take a write back, and the device programs of v2. Does not
+//! own: where hierarchies are mounted, and writing.
 
 pub mod device_program;
 pub mod devices;

@@ -1,0 +1,142 @@
+//! `linux.resources` as properties of a unit (systemd.resource-control(5)).
+//!
+//! Systemd is told so that it shows the limits and does not undo them when it changes something of the unit. It knows
+//! a part and rounds: the files, written afterwards, have the last word. What a limit may be is the files' matter too
+//! (`cgroup`), so a value that systemd would refuse is simply not told.
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources};
+use pintle_dbus::Value;
+
+use super::{Property, property};
+use crate::cgroup::{ResourceError, swap_of_v2, weight_from_shares};
+use crate::lists;
+
+const INFINITY: u64 = u64::MAX;
+/// The kernel's (sched-bwc.rst), in microseconds.
+const PERIOD_DEFAULT: u64 = 100_000;
+/// The version of systemd that knows CPUQuotaPeriodUSec.
+const KNOWS_PERIOD: u32 = 242;
+/// AllowedCPUs and AllowedMemoryNodes.
+const KNOWS_CPUSET: u32 = 244;
+/// A CPUWeight of 0 makes the group idle.
+const KNOWS_IDLE: u32 = 252;
+
+/// The properties for cgroup v1.
+pub fn limits_v1(resources: &LinuxResources) -> Vec<Property> {
+    let mut properties = Vec::new();
+    let memory = resources.memory().and_then(|memory| memory.limit());
+    add(&mut properties, "MemoryLimit", memory.filter(|limit| *limit != 0).map(or_infinity));
+    if let Some(cpu) = resources.cpu() {
+        add(&mut properties, "CPUShares", cpu.shares().filter(|shares| *shares != 0));
+        add_bandwidth(&mut properties, cpu);
+        add_cpuset(&mut properties, cpu);
+    }
+    let weight = resources.block_io().as_ref().and_then(LinuxBlockIo::weight);
+    add(&mut properties, "BlockIOWeight", weight.filter(|weight| *weight != 0).map(u64::from));
+    add_tasks(&mut properties, resources);
+    properties
+}
+
+/// The properties for cgroup v2.
+pub fn limits_v2(resources: &LinuxResources) -> Result<Vec<Property>, ResourceError> {
+    let mut properties = Vec::new();
+    if let Some(memory) = resources.memory() {
+        let set = |value: Option<i64>| value.filter(|value| *value != 0).map(or_infinity);
+        add(&mut properties, "MemoryMax", set(memory.limit()));
+        add(&mut properties, "MemoryLow", set(memory.reservation()));
+        add(&mut properties, "MemorySwapMax", swap_of_v2(memory)?.map(or_infinity));
+    }
+    if let Some(cpu) = resources.cpu() {
+        if cpu.idle() == Some(1) {
+            properties.push(Property { since: KNOWS_IDLE, ..property("CPUWeight", Value::U64(0)) });
+        } else {
+            add(&mut properties, "CPUWeight", cpu.shares().filter(|shares| *shares != 0).map(weight_from_shares));
+        }
+        add_bandwidth(&mut properties, cpu);
+        add_cpuset(&mut properties, cpu);
+    }
+    add_tasks(&mut properties, resources);
+    let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
+    unified.sort();
+    unified.into_iter().for_each(|(file, text)| add_unified(&mut properties, file, text.trim()));
+    Ok(properties)
+}
+
+fn or_infinity(limit: i64) -> u64 {
+    u64::try_from(limit).unwrap_or(INFINITY)
+}
+
+fn add(properties: &mut Vec<Property>, name: &str, value: Option<u64>) {
+    properties.extend(value.map(|value| property(name, Value::U64(value))));
+}
+
+/// systemd takes no limit of 0, which the kernel does.
+fn add_tasks(properties: &mut Vec<Property>, resources: &LinuxResources) {
+    let limit = resources.pids().as_ref().map(|pids| pids.limit()).filter(|limit| *limit != 0);
+    add(properties, "TasksMax", limit.map(or_infinity));
+}
+
+fn add_bandwidth(properties: &mut Vec<Property>, cpu: &LinuxCpu) {
+    add_quota(properties, cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
+}
+
+/// Quota and period in microseconds; 0 is unset, a negative quota none. systemd writes quotas down in hundredths of a
+/// processor and would lose what is finer: rounded up, so that no cgroup below is allowed more than its parent.
+fn add_quota(properties: &mut Vec<Property>, quota: i64, period: u64) {
+    if quota == 0 && period == 0 {
+        return;
+    }
+    if period != 0 {
+        properties.push(Property { since: KNOWS_PERIOD, ..property("CPUQuotaPeriodUSec", Value::U64(period)) });
+    }
+    let per_second = match u64::try_from(quota) {
+        Ok(quota @ 1..) => {
+            let period = if period == 0 { PERIOD_DEFAULT } else { period };
+            let exact = u128::from(quota) * 1_000_000 / u128::from(period);
+            u64::try_from(exact).unwrap_or(INFINITY).checked_next_multiple_of(10_000).unwrap_or(INFINITY).max(10_000)
+        }
+        _ => INFINITY,
+    };
+    add(properties, "CPUQuotaPerSecUSec", Some(per_second));
+}
+
+fn add_cpuset(properties: &mut Vec<Property>, cpu: &LinuxCpu) {
+    add_list(properties, "AllowedCPUs", cpu.cpus().as_deref());
+    add_list(properties, "AllowedMemoryNodes", cpu.mems().as_deref());
+}
+
+/// Bit n of byte n / 8 is cpu n. A list that cannot be read is the kernel's to refuse.
+fn add_list(properties: &mut Vec<Property>, name: &str, list: Option<&str>) {
+    let Some(Ok(words)) = list.filter(|list| !list.is_empty()).map(lists::mask) else { return };
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    properties.push(Property { since: KNOWS_CPUSET, ..property(name, Value::bytes(&bytes)) });
+}
+
+/// The files that have a property. `memory.oom.group` has not: OOMPolicy is about the whole unit.
+fn add_unified(properties: &mut Vec<Property>, file: &str, text: &str) {
+    let number = || if text == "max" { Some(INFINITY) } else { text.parse().ok() };
+    match file {
+        "cpu.idle" if text == "1" => {
+            properties.push(Property { since: KNOWS_IDLE, ..property("CPUWeight", Value::U64(0)) });
+        }
+        "cpu.max" => {
+            let mut words = text.split_whitespace();
+            let quota = words.next().and_then(|word| if word == "max" { Some(-1) } else { word.parse().ok() });
+            let period = words.next().map_or(Some(PERIOD_DEFAULT), |word| word.parse().ok());
+            if let (Some(quota), Some(period)) = (quota, period) {
+                add_quota(properties, quota, period);
+            }
+        }
+        "cpu.weight" => add(properties, "CPUWeight", number().filter(|weight| (1..=10_000).contains(weight))),
+        "cpuset.cpus" => add_list(properties, "AllowedCPUs", Some(text)),
+        "cpuset.mems" => add_list(properties, "AllowedMemoryNodes", Some(text)),
+        "memory.high" => add(properties, "MemoryHigh", number().filter(|limit| *limit != 0)),
+        "memory.low" => add(properties, "MemoryLow", number()),
+        "memory.max" => add(properties, "MemoryMax", number().filter(|limit| *limit != 0)),
+        "memory.min" => add(properties, "MemoryMin", number()),
+        "memory.swap.max" => add(properties, "MemorySwapMax", number()),
+        "pids.max" => add(properties, "TasksMax", number().filter(|limit| *limit != 0)),
+        _ => {}
+    }
+}
