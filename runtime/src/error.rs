@@ -48,6 +48,15 @@ pub enum Error {
     /// linux.intelRdt cannot be had here.
     #[error("{0}")]
     Rdt(#[from] crate::rdt::RdtError),
+    /// linux.cgroupsPath names no unit.
+    #[error("{0}")]
+    Unit(#[from] pintle_runtime_plan::systemd::UnitError),
+    /// An annotation is no property of a unit.
+    #[error("{0}")]
+    UnitProperty(#[from] pintle_runtime_plan::systemd::AnnotationError),
+    /// systemd could not or would not; in a box, for it is large.
+    #[error("{0}")]
+    Systemd(Box<crate::systemd::SystemdError>),
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
@@ -57,6 +66,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a unit could not be made because somebody else's has its name.
+    pub fn is_anothers_unit(&self) -> bool {
+        matches!(self, Error::Systemd(error) if matches!(**error, crate::systemd::SystemdError::Exists { .. }))
+    }
+
     /// For the shim's clients.
     pub fn kind(&self) -> FailureKind {
         match self {
@@ -66,7 +80,10 @@ impl Error {
             Error::InvalidId | Error::Config(_) | Error::Usage(_) | Error::Resources(_) | Error::Rdt(_) => {
                 FailureKind::Invalid
             }
-            Error::Init(_) | Error::Hook(_) | Error::Limit { .. } | Error::System { .. } => FailureKind::System,
+            Error::Unit(_) | Error::UnitProperty(_) => FailureKind::Invalid,
+            Error::Init(_) | Error::Hook(_) | Error::Limit { .. } | Error::System { .. } | Error::Systemd(_) => {
+                FailureKind::System
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::launch::{self, Launched, Until, Witness};
 use crate::passwd;
 use crate::state::{Status, Stored};
+use crate::systemd::Recorded;
 use crate::walk::Slots;
 
 /// What to run.
@@ -69,7 +70,8 @@ pub fn exec_in(env: &Env, mut request: ExecRequest, stored: &Stored) -> Result<L
         slots.put(Slot::STDOUT, stdout);
         slots.put(Slot::STDERR, stderr);
     }
-    launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Exec, &mut Guest { stored })
+    let mut guest = Guest { stored, unit: moved_by(&request, stored) };
+    launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Exec, &mut guest)
 }
 
 fn plan_request<'a>(env: &Env, request: &'a ExecRequest, stored: &'a Stored) -> Plan<'a> {
@@ -84,7 +86,11 @@ fn plan_request<'a>(env: &Env, request: &'a ExecRequest, stored: &'a Stored) -> 
         process: &request.process,
         linux: stored.config.linux().as_ref(),
         join: NAMESPACES.iter().filter(|(ns, _)| differs(ns)).fold(0, |kinds, (_, bit)| kinds | bit),
-        cgroup: request.join.clone().unwrap_or_else(|| join_cgroup(stored)),
+        cgroup: match (&request.join, moved_by(request, stored)) {
+            (Some(join), _) => join.clone(),
+            (None, Some(_)) => CgroupJoin::None,
+            (None, None) => join_cgroup(stored),
+        },
         pid_ns: differs("pid").then(|| c(&format!("/proc/{pid}/ns/pid"))),
         chroot: (!private_mounts).then(|| c(&root.to_string_lossy())),
         caps_available: env.caps,
@@ -126,13 +132,20 @@ fn c(text: &str) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
+/// The unit whose manager moves the process in, if we may not, and no other cgroup was asked for.
+fn moved_by<'a>(request: &ExecRequest, stored: &'a Stored) -> Option<&'a Recorded> {
+    stored.moved_by().filter(|_| request.join.is_none())
+}
+
 /// An exec is nobody's first process: nothing is recorded and no hooks run.
 struct Guest<'a> {
     stored: &'a Stored,
+    unit: Option<&'a Recorded>,
 }
 
 impl Witness for Guest<'_> {
     fn born(&mut self, pid: i32) -> Result<()> {
+        self.unit.map_or(Ok(()), |unit| unit.attach(pid))?;
         self.stored.intel_rdt.iter().try_for_each(|groups| Ok(groups.join(pid)?))
     }
 

@@ -28,6 +28,7 @@ mod ready;
 mod shim;
 mod state;
 mod sync;
+mod systemd;
 mod text;
 mod walk;
 mod worker;

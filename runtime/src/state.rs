@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroups;
 use crate::error::{Doing as _, Error, Result};
+use crate::systemd::Recorded;
 
 /// state.json.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Stored {
     pub rootfs: PathBuf,
     /// Directory per hierarchy; under the empty key on v2.
     pub cgroup_paths: BTreeMap<String, PathBuf>,
+    /// The unit they are, if systemd made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<Recorded>,
     /// /proc paths of init's namespaces.
     pub namespace_paths: BTreeMap<String, String>,
     /// --no-new-keyring: execs keep their caller's as well.
@@ -41,6 +45,13 @@ pub struct Stored {
     pub external_descriptors: Vec<String>,
     /// config.json, as it was.
     pub config: Box<Spec>,
+}
+
+impl Stored {
+    /// The unit whose manager must move processes into the cgroups, if we may not.
+    pub fn moved_by(&self) -> Option<&Recorded> {
+        self.systemd.as_ref().filter(|unit| unit.moves_processes())
+    }
 }
 
 /// Where in its life a container is.

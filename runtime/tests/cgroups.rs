@@ -241,3 +241,20 @@ fn the_same_holds_on_cgroup_v2_in_a_vm() {
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("test result: ok."), "{out}{err}");
 }
+
+#[test]
+fn without_systemd_its_driver_says_what_is_missing_and_leaves_nothing() {
+    if !require_root("makes a mount namespace") {
+        return;
+    }
+    let bundle = Bundle::new("true");
+    bundle.write();
+    let create = bundle.command(&["--systemd-cgroup", "create", "--bundle", &bundle.path().to_string_lossy(), "c"]);
+    let mut hidden = Command::new("unshare");
+    hidden.args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && exec \"$0\" \"$@\""]);
+    let output = hidden.arg(create.get_program()).args(create.get_args()).output().unwrap();
+    let (_, stderr, code) = texts(&output);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("systemd does not run on this host (there is no /run/systemd/system)"), "{stderr}");
+    assert_eq!(bundle.status(), "none");
+}

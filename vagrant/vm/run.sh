@@ -29,7 +29,8 @@ shift $((OPTIND - 1))
 [ $# -gt 0 ] || { echo "run.sh: no command" >&2; exit 2; }
 
 "$here/fetch-kernel.sh" "$kernel"
-[ -z "$systemd" ] || [ -x /lib/systemd/systemd ] || apt-get install -yq --no-install-recommends systemd >&2
+[ -z "$systemd" ] || [ -x /lib/systemd/systemd -a -x /usr/bin/dbus-daemon ] ||
+  apt-get install -yq --no-install-recommends systemd dbus >&2
 vmlinuz=$(ls "$kernel"/boot/vmlinuz-* | tail -1)
 version=${vmlinuz##*/vmlinuz-}
 modules=$kernel/lib/modules/$version

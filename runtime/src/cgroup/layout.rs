@@ -1,6 +1,6 @@
 //! Which cgroup hierarchies this host has, by /proc/self/mountinfo and /proc/self/cgroup.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Doing as _, Result};
 use crate::mountinfo;
@@ -26,7 +26,18 @@ impl CgroupMount {
 
     /// Our own cgroup's directory.
     pub fn own(&self) -> PathBuf {
-        let below = self.own_path.strip_prefix(&self.root).unwrap_or(&self.own_path);
+        self.directory(&self.own_path)
+    }
+
+    /// The directory of systemd's root, given the text of /proc/1/cgroup: what it calls "/".
+    pub fn systemds_root(&self, of_init: &str) -> PathBuf {
+        let own = own_path(of_init, &self.controllers);
+        self.directory(own.parent().filter(|_| own.ends_with("init.scope")).unwrap_or(&own))
+    }
+
+    /// A cgroup's directory, by its path in the hierarchy.
+    fn directory(&self, path: &Path) -> PathBuf {
+        let below = path.strip_prefix(&self.root).unwrap_or(path);
         self.mountpoint.join(below.strip_prefix("/").unwrap_or(below))
     }
 }
@@ -127,5 +138,7 @@ mod tests {
         let pure = "30 29 0:26 /box /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         let Layout::V2([mount]) = parse(pure, "0::/box/me\n") else { panic!("pure is v2") };
         assert_eq!(mount.own(), PathBuf::from("/sys/fs/cgroup/me"));
+        assert_eq!(mount.systemds_root("0::/box/init.scope\n"), PathBuf::from("/sys/fs/cgroup/"));
+        assert_eq!(mount.systemds_root("0::/box/user@1.service\n"), PathBuf::from("/sys/fs/cgroup/user@1.service"));
     }
 }

@@ -37,14 +37,14 @@ impl Cgroups {
         }
     }
 
+    /// Refuses limits that cannot be, or that memory.checkBeforeUpdate forbids, before anything is changed.
+    pub fn check(&self, resources: &LinuxResources) -> Result<()> {
+        self.plan_change(resources)?.usage_max.map_or(Ok(()), |usage_max| self.check_usage(usage_max))
+    }
+
     /// Changes limits of a cgroup in use: all or none. Device rules are not looked at.
     pub fn change(&self, resources: &LinuxResources) -> Result<Undo> {
-        let mut resources = resources.clone();
-        resources.set_devices(None);
-        let plan = self.plan(&resources)?;
-        if let Some(usage_max) = plan.usage_max {
-            self.check_usage(usage_max)?;
-        }
+        let plan = self.plan_change(resources)?;
         let mut undo = Undo::default();
         match self.set(&plan, Some(&mut undo)) {
             Ok(()) => Ok(undo),
@@ -53,6 +53,12 @@ impl Cgroups {
                 Err(error)
             }
         }
+    }
+
+    fn plan_change(&self, resources: &LinuxResources) -> Result<Plan> {
+        let mut resources = resources.clone();
+        resources.set_devices(None);
+        self.plan(&resources)
     }
 
     fn plan(&self, resources: &LinuxResources) -> Result<Plan> {
@@ -206,7 +212,7 @@ fn replace_device_program(directory: &Path, rules: &[devices::Rule]) -> Result<(
 }
 
 /// user_namespaces(7): the first namespace maps everybody to itself.
-pub(super) fn in_user_namespace() -> bool {
+pub fn in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }

@@ -15,9 +15,20 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use pintle_runtime_plan::systemd::Hierarchies;
 use pintle_runtime_plan::{CgroupJoin, Hierarchy};
 
 pub use layout::{Layout, detect};
+pub use limits::{Undo, in_user_namespace};
+
+/// Who makes a container's cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// We do, in the file system.
+    Files,
+    /// systemd does, as it is asked.
+    Systemd,
+}
 
 use crate::error::{Error, Result};
 
@@ -52,9 +63,20 @@ impl Cgroups {
         Ok(Cgroups { paths, optional: wanted.is_none() })
     }
 
+    /// A unit's cgroups: `directory` below what systemd calls "/", of which `of_init` tells as /proc/1/cgroup does.
+    pub fn of_unit(layout: &Layout, of_init: &str, directory: &Path) -> Cgroups {
+        let below = |mount: &layout::CgroupMount| (mount.key(), mount.systemds_root(of_init).join(directory));
+        Cgroups { paths: layout.mounts().iter().map(below).collect(), optional: false }
+    }
+
     /// Taken from a state file.
     pub fn known(paths: BTreeMap<String, PathBuf>) -> Cgroups {
         Cgroups { paths, optional: false }
+    }
+
+    /// Which kind of hierarchy they are in.
+    pub fn kind(&self) -> Hierarchies {
+        if self.unified().is_some() { Hierarchies::V2 } else { Hierarchies::V1 }
     }
 
     /// The one directory of v2.

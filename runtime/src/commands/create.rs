@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{Flag, Order, Parsed, switch, value};
 use super::{Command, Invocation, options, relay};
+use crate::cgroup::Driver;
 use crate::container::{self, CreateRequest, Created, Env, Force};
 use crate::error::{Doing as _, Result};
 
@@ -80,6 +81,7 @@ fn make(invocation: &Invocation, env: &Env, attachment: Attachment, command: &st
         no_pivot: own.has("no-pivot"),
         no_new_keyring: own.has("no-new-keyring"),
         preserve_fds,
+        driver: if invocation.global.has("systemd-cgroup") { Driver::Systemd } else { Driver::Files },
     };
     let mut created = container::create_from(env, request, spec)?;
     let pid = created.launched.pid;

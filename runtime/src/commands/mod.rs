@@ -105,9 +105,6 @@ impl Invocation {
 
     /// The surroundings of operations.
     pub fn env(&self) -> Result<Env> {
-        if self.global.has("systemd-cgroup") {
-            return Err(Error::Usage("--systemd-cgroup is not supported yet; use the cgroupfs driver".to_owned()));
-        }
         Env::observe(self.root()?)
     }
 

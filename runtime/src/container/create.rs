@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType as Ns, Spec};
 use pintle_runtime_plan::step::Hook;
-use pintle_runtime_plan::{Host, InitPlan, Security, Slot};
+use pintle_runtime_plan::{CgroupJoin, Host, InitPlan, Security, Slot};
 use pintle_sys::Errno;
 
 use super::{Env, destroy, has_own_pid_namespace, hook_state, run_hooks};
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, Driver};
 use crate::error::{Doing as _, Error, Result};
 use crate::launch::{self, Launched, Until, Witness};
 use crate::state::{self, Dir, Status, Stored};
+use crate::systemd::{self, Holder, Place};
 use crate::walk::Slots;
 use crate::{clock, passwd, rdt};
 
@@ -34,6 +35,8 @@ pub struct CreateRequest {
     pub no_new_keyring: bool,
     /// --preserve-fds and LISTEN_FDS.
     pub preserve_fds: u32,
+    /// --systemd-cgroup.
+    pub driver: Driver,
 }
 
 /// A created container.
@@ -104,11 +107,18 @@ pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Crea
         return Err(Error::Usage(format!("root.path: {} is not a directory", rootfs.display())));
     }
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
-    let mut cgroups = Cgroups::locate(&env.layout, path, &request.id)?;
+    let place = match request.driver {
+        Driver::Files => None,
+        Driver::Systemd => Some(systemd::place(&env.layout, path, &request.id)?),
+    };
+    let mut cgroups = match &place {
+        Some(place) => place.cgroups.clone(),
+        None => Cgroups::locate(&env.layout, path, &request.id)?,
+    };
     cgroups.require_unused()?;
     let rdt = rdt::prepare(rdt::configured(&spec), &request.id)?;
     dir.create()?;
-    let stored = Stored {
+    let mut stored = Stored {
         id: request.id.clone(),
         init_process_pid: 0,
         init_process_start: 0,
@@ -116,6 +126,7 @@ pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Crea
         bundle,
         rootfs,
         cgroup_paths: cgroups.paths.clone(),
+        systemd: place.as_ref().map(Place::recorded),
         namespace_paths: BTreeMap::new(),
         no_new_keyring: request.no_new_keyring,
         intel_rdt: rdt.as_ref().map(rdt::Prepared::groups),
@@ -124,8 +135,14 @@ pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Crea
     };
     // Written before anything else is made: whoever finds the rest of a crash can clean it.
     let saved = dir.save(&stored).and_then(|()| rdt.map_or(Ok(()), |rdt| Ok(rdt.make()?)));
-    let made = saved.and_then(|()| create_in(env, request, &dir, stored.clone(), &mut cgroups));
-    if made.is_err() {
+    let made = saved.and_then(|()| {
+        let holder = make_cgroups(env, place.as_ref(), &stored.config, &mut cgroups)?;
+        create_in(env, request, &dir, stored.clone(), &cgroups, holder)
+    });
+    if let Err(error) = &made {
+        if error.is_anothers_unit() {
+            stored.systemd = None;
+        }
         // The first failure is the one worth telling; what cannot be undone stays for `delete --force`.
         let _left_for_delete = destroy(env, &dir, &stored);
     }
@@ -157,22 +174,32 @@ fn descriptors() -> Vec<String> {
     (0..3).map(|fd| link(fd).map_or_else(|_closed| String::new(), |path| path.to_string_lossy().into_owned())).collect()
 }
 
+/// The cgroups with their limits, and who keeps a unit's from ending before init is in it.
+fn make_cgroups(env: &Env, place: Option<&Place>, spec: &Spec, cgroups: &mut Cgroups) -> Result<Option<Holder>> {
+    let mut holder = place.map(|place| place.start(env.proof, spec)).transpose()?.flatten();
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    cgroups.create_for(&env.layout, resources)?;
+    if let Some(resources) = resources {
+        cgroups.apply(resources)?;
+    }
+    if let Some(holder) = &mut holder {
+        holder.make_room(cgroups)?;
+    }
+    Ok(holder)
+}
+
 fn create_in(
     env: &Env,
     mut request: CreateRequest,
     dir: &Dir,
     mut stored: Stored,
-    cgroups: &mut Cgroups,
+    cgroups: &Cgroups,
+    holder: Option<Holder>,
 ) -> Result<Created> {
     let mut spec = stored.config.clone();
     announce_sockets(&mut spec);
     let linux = spec.linux().as_ref();
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    cgroups.create_for(&env.layout, resources)?;
     stored.cgroup_paths.clone_from(&cgroups.paths);
-    if let Some(resources) = resources {
-        cgroups.apply(resources)?;
-    }
     dir.make_fifo()?;
     let host = observe(env, &request, dir, &stored, cgroups);
     let plan = pintle_runtime_plan::plan_init(&spec, &host);
@@ -185,6 +212,7 @@ fn create_in(
     let mut witness = Creation { env, dir, stored: &mut stored, hooks: &plan.runtime_hooks };
     let launched = launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Ready, &mut witness);
     let launched = launched.map_err(|error| out_of_memory(cgroups).unwrap_or(error))?;
+    holder.map_or(Ok(()), Holder::leave)?;
     if let (Some(listener), Some(seccomp)) = (&launched.listener, linux.and_then(|linux| linux.seccomp().as_ref())) {
         crate::notify::hand_over(listener, seccomp, &stored, launched.pid)?;
     }
@@ -211,7 +239,7 @@ fn observe(env: &Env, request: &CreateRequest, dir: &Dir, stored: &Stored, cgrou
         bundle: stored.bundle.clone(),
         rootfs: stored.rootfs.clone(),
         fifo: Some(dir.fifo()),
-        join: cgroups.join(),
+        join: if stored.moved_by().is_some() { CgroupJoin::None } else { cgroups.join() },
         hierarchies: cgroups.hierarchies(&env.layout),
         unified: cgroups.unified().map(Path::to_owned),
         caps_available: env.caps,
@@ -242,6 +270,7 @@ struct Creation<'a> {
 
 impl Witness for Creation<'_> {
     fn born(&mut self, pid: i32) -> Result<()> {
+        self.stored.moved_by().map_or(Ok(()), |unit| unit.attach(pid))?;
         let (_, start) = state::process_stat(pid).ok_or(Error::NotRunning)?;
         self.stored.init_process_pid = pid;
         self.stored.init_process_start = start;

@@ -15,17 +15,18 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxNamespaceType as Ns, Spec};
+use oci_spec::runtime::{LinuxNamespaceType as Ns, LinuxResources, Spec};
 use pintle_runtime_plan::step::Hook;
 use pintle_sys::clone::SingleThreaded;
 use pintle_sys::{Errno, pidfd};
 
 pub use create::{CreateRequest, Created, create, create_from, listening, load_spec, read_json, security};
 
-use crate::cgroup::{Cgroups, Layout};
+use crate::cgroup::{Cgroups, Layout, Undo};
 use crate::error::{Doing as _, Error, Result};
 use crate::rdt;
 use crate::state::{self, Dir, Published, Root, Status, Stored};
+use crate::systemd;
 
 /// What every operation needs of its surroundings.
 #[derive(Debug, Clone)]
@@ -259,6 +260,9 @@ fn destroy(env: &Env, dir: &Dir, stored: &Stored) -> Result<()> {
     }
     let cgroups = Cgroups::known(stored.cgroup_paths.clone());
     cgroups.kill_all()?;
+    if let Some(unit) = &stored.systemd {
+        unit.stop()?;
+    }
     cgroups.remove()?;
     if let Some(groups) = &stored.intel_rdt {
         groups.remove()?;
@@ -277,7 +281,7 @@ fn destroy(env: &Env, dir: &Dir, stored: &Stored) -> Result<()> {
 pub fn update(
     env: &Env,
     id: &str,
-    resources: &oci_spec::runtime::LinuxResources,
+    resources: &LinuxResources,
     schemata: pintle_runtime_plan::rdt::Change<'_>,
 ) -> Result<()> {
     let dir = env.root.container(id)?;
@@ -287,7 +291,7 @@ pub fn update(
     }
     let old = stored.config.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let full = pintle_runtime_plan::cgroup::partners(old, resources);
-    let undo = Cgroups::known(stored.cgroup_paths.clone()).change(&full)?;
+    let limits = Limits::change(&stored, old, &full)?;
     if let Some(linux) = stored.config.linux_mut() {
         let merged = crate::merge::resources(linux.resources().clone().unwrap_or_default(), resources);
         linux.set_resources(Some(merged));
@@ -299,8 +303,35 @@ pub fn update(
         dir.save(&stored)
     });
     if done.is_err() {
-        undo.revert();
+        limits.revert();
         changed.iter().for_each(rdt::Undo::revert);
     }
     done
+}
+
+/// Limits that were changed and can be taken back.
+struct Limits {
+    told: Option<systemd::Change>,
+    written: Undo,
+}
+
+impl Limits {
+    /// All or none. Systemd first: it rounds, and the files have the last word.
+    fn change(stored: &Stored, old: Option<&LinuxResources>, new: &LinuxResources) -> Result<Limits> {
+        let cgroups = Cgroups::known(stored.cgroup_paths.clone());
+        cgroups.check(new)?;
+        let told = stored.systemd.clone().map(|unit| unit.set(cgroups.kind(), old, new)).transpose()?;
+        match cgroups.change(new) {
+            Ok(written) => Ok(Limits { told, written }),
+            Err(error) => {
+                told.into_iter().for_each(systemd::Change::revert);
+                Err(error)
+            }
+        }
+    }
+
+    fn revert(self) {
+        self.told.into_iter().for_each(systemd::Change::revert);
+        self.written.revert();
+    }
 }

@@ -17,7 +17,7 @@ use super::io::{self, Io, Stdio};
 use super::process::{Caller, Process, Task};
 use super::rootfs;
 use super::server::Server;
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, Driver};
 use crate::container::{self, Force};
 use crate::error::Error;
 use crate::exec::ExecRequest;
@@ -90,6 +90,7 @@ impl Server {
             no_pivot: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
             preserve_fds: 0,
+            driver: if options.systemd_cgroup { Driver::Systemd } else { Driver::Files },
         };
         let worker = Worker::spawn(&self.env, |env, teller| {
             let made = rootfs::mount_all(&bundle, &mounts).and_then(|()| worker::create(env, teller, create));
@@ -351,10 +352,9 @@ fn options(request: &CreateRequest) -> Result<RuncOptions, Fault> {
     };
     let options = RuncOptions::decode(any.value.as_slice())
         .map_err(|error| Fault::new(Code::InvalidArgument, format!("options: {error}")))?;
-    let refused = |what: &str| Err(Fault::new(Code::Unimplemented, format!("option {what} is not supported")));
-    match &options {
-        RuncOptions { root, .. } if !root.is_empty() => refused("root"),
-        RuncOptions { systemd_cgroup: true, .. } => refused("SystemdCgroup"),
-        _ => Ok(options),
+    if options.root.is_empty() {
+        Ok(options)
+    } else {
+        Err(Fault::new(Code::Unimplemented, "option root is not supported"))
     }
 }

@@ -13,6 +13,7 @@ use super::jobs::{Half, Kind};
 use super::log_file::{Limits, LogFile};
 use super::request::{self, Ask};
 use super::server::Server;
+use crate::cgroup::Driver;
 use crate::container::{CreateRequest, Force, Whom};
 use crate::error::{Doing as _, Error};
 use crate::worker::{self, Worker, failure};
@@ -175,6 +176,7 @@ impl Server {
                     no_pivot: false,
                     no_new_keyring: false,
                     preserve_fds: 0,
+                    driver: Driver::Files,
                 };
                 let log = match &log_path {
                     Some(path) => LogFile::open(path, limits)

@@ -1,8 +1,10 @@
-//! The units as a real systemd takes them, in a VM of its own: started, restarted, killed and stopped.
+//! The units as a real systemd takes them, in a VM of its own: started, restarted, killed and stopped; and containers
+//! whose cgroups systemd makes.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use pintle_testkit::{kubectl, repository, require_root, target_binary};
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// run.sh: time-out, and death of the VM itself.
@@ -31,35 +33,47 @@ fn systemd_finds_nothing_to_complain_about_in_the_units() {
     assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), ""));
 }
 
-fn boot() -> Output {
+/// One boot of the VM; the script gets the programs' directory as BIN.
+fn boot(script: &str, variables: &str) -> Output {
     let repository = repository();
     let bin = target_binary("pintle").parent().unwrap().to_owned();
-    let variables = format!("BIN={} KUBECTL={}", bin.display(), kubectl("v1.37").display());
+    let variables = format!("BIN={} {variables}", bin.display());
     Command::new(repository.join("vagrant/vm/run.sh"))
         .args(["-S", "-d", "2G", "-m", "2048", "-t", "400", "-s"])
         .arg(&repository)
         .arg("-s")
         .arg(&bin)
-        .args(["--", "bash", "tests/tests/systemd/guest.sh"])
+        .args(["--", "bash"])
+        .arg(Path::new("tests/tests/systemd").join(script))
         .current_dir(&repository)
         .env("GUEST_ENV", variables)
         .output()
         .unwrap()
 }
 
-#[test]
-fn under_systemd_a_restart_keeps_the_containers_and_a_stop_leaves_only_pods() {
+/// Software emulation dies now and then; the product's own failures have other codes and are not tried again.
+fn says_in_the_vm(words: &str, script: &str, variables: &str) {
     if !require_root("a kernel with 9p and QEMU from Debian's packages") {
         return;
     }
-    let mut output = boot();
-    // Software emulation dies now and then; the product's own failures have other codes and are not tried again.
+    let mut output = boot(script, variables);
     if output.status.code().is_some_and(|code| VM_FAILED.contains(&code)) {
         println!("the VM failed with {}, once more", output.status);
-        output = boot();
+        output = boot(script, variables);
     }
     let said = text(&output);
     assert!(output.status.success(), "{}\n{said}", output.status);
-    assert!(said.contains("systemd: all is well"), "{said}");
+    assert!(said.contains(words), "{said}");
     println!("{said}");
+}
+
+#[test]
+fn under_systemd_a_restart_keeps_the_containers_and_a_stop_leaves_only_pods() {
+    let kubectl = format!("KUBECTL={}", kubectl("v1.37").display());
+    says_in_the_vm("systemd: all is well", "guest.sh", &kubectl);
+}
+
+#[test]
+fn a_container_is_a_unit_of_systemd_where_that_is_asked_for() {
+    says_in_the_vm("systemd: containers are units", "containers.sh", "");
 }

@@ -59,6 +59,10 @@ pub fn creation(unit: &Unit, holder: u32, kind: Hierarchies) -> Vec<Property> {
         Hierarchies::V2 => ACCOUNTING_V2,
     };
     properties.extend(accounting.map(|name| property(name, Value::Bool(true))));
+    if kind == Hierarchies::V2 {
+        // One whose start failed is forgotten by itself (v236, older than any systemd on pure v2).
+        properties.push(property("CollectMode", Value::str("inactive-or-failed")));
+    }
     // Containers end when whoever made them says so, not with the targets of a shutdown.
     properties.push(property("DefaultDependencies", Value::Bool(false)));
     properties

@@ -50,6 +50,7 @@ fn a_scope_is_made_around_its_holder_and_a_slice_without_one() {
             "CPUAccounting=true",
             "IOAccounting=true",
             "TasksAccounting=true",
+            "CollectMode=inactive-or-failed",
             "DefaultDependencies=false",
         ]
     );

@@ -1,7 +1,10 @@
 //! `linux.cgroupsPath` in systemd's way: `slice:prefix:name`.
 
+use serde::{Deserialize, Serialize};
+
 /// Whose service manager makes the unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Manager {
     /// The machine's, process 1.
     System,

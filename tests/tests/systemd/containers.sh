@@ -1,0 +1,166 @@
+#!/bin/bash
+# Runs in a VM whose first process is systemd (vagrant/vm/run.sh -S): containers as systemd's units, through
+# `pintle-runc --systemd-cgroup`. BIN is where pintle-runc is.
+set -Eeuo pipefail
+trap 'echo "line $LINENO failed: $BASH_COMMAND" >&2; systemctl --no-pager --all list-units "*t-*" >&2; cat "$log" >&2 || true' ERR
+work=$(mktemp -d) top=/sys/fs/cgroup log=/tmp/log.json
+cd "$work"
+mkdir -p rootfs/{bin,proc,sys,dev,tmp}
+cp /bin/busybox rootfs/bin/
+for applet in sh sleep cat true; do ln -s busybox rootfs/bin/$applet; done
+
+runc() {
+  "$BIN/pintle-runc" --root "$work/state" --log $log --log-format json "$@"
+}
+# bundle CGROUPSPATH [JSON of linux.resources] [JSON of annotations]: a container that runs until it is told to end.
+bundle() {
+  local resources=${2:-} annotations=${3:-}
+  cat > config.json <<J
+{"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "annotations": {${annotations}},
+ "process": {"args": ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1 & wait; done"], "cwd": "/",
+  "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}},
+ "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
+  {"destination": "/sys", "type": "sysfs", "source": "sysfs"},
+  {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}],
+ "linux": {"cgroupsPath": "$1", "resources": {${resources}},
+  "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "ipc"}, {"type": "network"}]}}
+J
+}
+create() {
+  runc --systemd-cgroup create --pid-file pid "$@" < /dev/null > out 2>&1
+}
+show() {
+  systemctl show -P "$2" "$1"
+}
+# is WHAT ACTUAL EXPECTED
+is() {
+  [ "$2" = "$3" ] || { echo "$1 is '$2', not '$3'" >&2; return 1; }
+}
+# shows UNIT PROPERTY=VALUE...: asked once, because every program takes a while here.
+shows() {
+  systemctl show "$1" > shown
+  for pair in "${@:2}"; do grep -qxF "$pair" shown || { echo "no $pair in $1" >&2; return 1; }; done
+}
+# holds DIRECTORY FILE=VALUE...
+holds() {
+  for pair in "${@:2}"; do is "${pair%%=*}" "$(cat "$top/$1/${pair%%=*}")" "${pair#*=}"; done
+}
+gone() { # unit, directory
+  shows "$1" LoadState=not-found ActiveState=inactive
+  [ ! -e "$top/$2" ]
+}
+at() { # since the start, and what comes
+  echo "--- $SECONDS s: $*"
+}
+
+at created with limits, in files and in systemd
+bundle t-a.slice:t:one '"memory": {"limit": 67108864, "reservation": 33554432, "swap": 67108864},
+  "cpu": {"shares": 512, "quota": 20000, "period": 50000, "cpus": "0"}, "pids": {"limit": 50},
+  "unified": {"memory.high": "59998208", "memory.oom.group": "1"}' \
+  '"org.systemd.property.TimeoutStopSec": "7", "org.systemd.property.CollectMode": "'"'inactive'"'"'
+create one
+one=t-one.scope dir=t.slice/t-a.slice/t-one.scope
+is state "$(runc state one | grep -o '"status": "[a-z]*"')" '"status": "created"'
+is members "$(cat $top/$dir/cgroup.procs)" "$(cat pid)"
+holds $dir memory.max=67108864 memory.low=33554432 memory.swap.max=0 cpu.weight=59 'cpu.max=20000 50000' cpuset.cpus=0 \
+  pids.max=50 memory.high=59998208 memory.oom.group=1
+shows $one MemoryMax=67108864 MemoryLow=33554432 MemorySwapMax=0 CPUWeight=59 CPUQuotaPerSecUSec=400ms CPUQuotaPeriodUSec=50ms \
+  AllowedCPUs=0 TasksMax=50 MemoryHigh=59998208 Slice=t-a.slice Delegate=yes DefaultDependencies=no MemoryAccounting=yes \
+  IOAccounting=yes TimeoutStopUSec=7s CollectMode=inactive 'Description=pintle container one' ActiveState=active
+systemctl daemon-reload
+holds $dir memory.max=67108864
+
+at started, and another process in it
+runc start one
+is exec "$(runc exec one cat /proc/self/cgroup)" 0::/
+runc exec -d --pid-file second one sleep 100
+grep -qx "$(cat second)" $top/$dir/cgroup.procs
+is ps "$(runc ps -f json one | tr -dc '0-9,\n' | tr ',' '\n' | grep -cx "$(cat pid)\|$(cat second)")" 2
+at paused and resumed
+runc pause one
+is frozen "$(cat $top/$dir/cgroup.freeze)" 1
+runc resume one
+at updated
+runc update --memory 50331648 --memory-swap 100663296 --cpu-quota 5000 --cpu-period 100000 --pids-limit 20 one
+holds $dir memory.max=50331648 memory.swap.max=50331648 'cpu.max=5000 100000' pids.max=20 memory.low=33554432
+shows $one MemoryMax=50331648 MemorySwapMax=50331648 CPUQuotaPerSecUSec=50ms CPUQuotaPeriodUSec=100ms TasksMax=20
+at an update that the kernel refuses changes nothing in either place
+! runc update --memory 60000000 --cpuset-cpus 77 one 2>/dev/null
+holds $dir memory.max=50331648 cpuset.cpus=0
+shows $one MemoryMax=50331648 AllowedCPUs=0
+at killed with all its processes, and deleted
+runc kill --all one KILL
+until [ "$(runc state one | grep -o stopped)" ]; do sleep 0.1; done
+runc delete one
+gone $one $dir
+
+at a process limit of one, which the unit\'s holder must not use up
+bundle t.slice:t:narrow '"pids": {"limit": 1}'
+sed -i 's|"/bin/sh", "-c", "[^"]*"|"/bin/sleep", "100"|' config.json
+create narrow
+runc start narrow
+holds t.slice/t-narrow.scope pids.max=1
+shows t-narrow.scope TasksMax=1
+runc delete --force narrow
+gone t-narrow.scope t.slice/t-narrow.scope
+
+at a name that is taken
+systemd-run -q --scope --unit=t-taken --slice=u sleep 1000 &
+until [ "$(show t-taken.scope ActiveState)" = active ]; do sleep 0.1; done
+bundle t.slice:t:taken
+! create taken
+grep -q 'a unit of that name exists already' out
+is 'the other unit' "$(show t-taken.scope ActiveState)" active
+[ ! -e state/taken ]
+systemctl stop t-taken.scope
+at a name that a failed unit has left
+systemd-run -q --scope --unit=t-left --slice=t --property=RuntimeMaxSec=1 sleep 1000 || true
+until [ "$(show t-left.scope ActiveState)" = failed ]; do sleep 0.1; done
+bundle t.slice:t:left
+create left
+is members "$(cat $top/t.slice/t-left.scope/cgroup.procs)" "$(cat pid)"
+runc delete --force left
+gone t-left.scope t.slice/t-left.scope
+
+at refused paths
+for path in /kubepods/c a:b 't--x.slice:a:b'; do
+  bundle "$path"
+  ! create refused
+  grep -q 'linux.cgroupsPath' out
+done
+at a program that is missing leaves nothing
+bundle t.slice:t:broken
+sed -i 's|"/bin/sh", "-c"|"/bin/none", "-c"|' config.json
+! create broken
+gone t-broken.scope t.slice/t-broken.scope
+
+at kill -9 of the runtime at any moment
+bundle t.slice:t:killed '"memory": {"limit": 33554432}, "pids": {"limit": 9}'
+ended=0
+for moment in 0.05 0.1 0.2 0.3 0.4 0.6 0.9 2 8; do
+  code=0
+  timeout -s KILL $moment "$BIN/pintle-runc" --root "$work/state" --systemd-cgroup create killed </dev/null >out 2>&1 || code=$?
+  runc delete --force killed
+  gone t-killed.scope t.slice/t-killed.scope
+  [ ! -e state/killed ]
+  ! pgrep -f 'pintle-runc.*create killed'
+  [ $code -ne 0 ] || { ended=1 && break; }
+done
+is 'creation was reached' $ended 1
+
+at over the message bus
+systemctl start dbus
+until busctl --system list 2>/dev/null | grep -q org.freedesktop.systemd1; do sleep 0.2; done
+mv /run/systemd/private /run/systemd/private.away
+bundle t.slice:t:bus '"pids": {"limit": 9}'
+create bus
+runc update --pids-limit 8 bus
+runc delete --force bus
+mv /run/systemd/private.away /run/systemd/private
+gone t-bus.scope t.slice/t-bus.scope
+
+rm -r "$work"
+systemctl stop t.slice u.slice
+is 'units left' "$(systemctl list-units --all --plain --no-legend 't-*' 'u-*' | wc -l)" 0
+[ ! -e $top/t.slice ]
+echo 'systemd: containers are units'
