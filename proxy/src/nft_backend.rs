@@ -7,17 +7,20 @@
 //!     └───── a Service is refused: all are loaded anew without it, and so on until it changes
 //! ```
 //!
+//! A packet is judged lookup by lookup, so what packets under way may still look for is removed only when they have left:
+//! what is wanted comes first, in both families, and the rest of every transaction follows in rounds.
+//!
 //! Whatever the kernel refuses is traced to the Service it belongs to; that Service is left out (its address then
 //! refuses connections), the others are not concerned.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use pintle_net::nfnetlink::{Grain, NftError};
-use pintle_nft::{Action, Family, Name, Op, TableId, Value};
+use pintle_nft::{Action, Family, Name, Op, TableId, Transaction, Value};
 use pintle_proxy_plan::fragment::render;
 use pintle_proxy_plan::map::Served;
-use pintle_proxy_plan::nftables::LOAD_BATCH;
+use pintle_proxy_plan::nftables::{LOAD_BATCH, Part, unhook};
 use pintle_proxy_plan::{Change, Claim, Config, Counts, Planner, ServiceName, Slot, Update};
 
 use crate::backend::{Backend, Extent, FamilyReport, Found, Report};
@@ -42,6 +45,8 @@ struct PerFamily {
     refused: BTreeMap<ServiceName, Refusal>,
     /// UDP frontends whose flows must be looked at once the rules are in: kept when a transaction fails.
     touched: BTreeSet<Claim>,
+    /// What is removed once packets under way have left: a round of batches after the other.
+    rounds: VecDeque<Vec<Vec<Op>>>,
 }
 
 struct Refusal {
@@ -87,6 +92,19 @@ impl<K: Kernel> NftBackend<K> {
     pub fn kernel(&mut self) -> &mut K {
         &mut self.kernel
     }
+
+    /// Removes round by round what nothing leads to any more, and then the flows to servers that serve no more: a packet
+    /// that was under way may have begun one.
+    fn remove_unused(&mut self, report: &mut Report) {
+        let mut is_due = self.families.iter().any(|f| !f.rounds.is_empty() || !f.touched.is_empty());
+        while is_due {
+            self.kernel.let_packets_leave();
+            for (family, done) in self.families.iter_mut().zip(&mut report.families) {
+                family.next_round(&mut self.kernel, done);
+            }
+            is_due = self.families.iter().any(|f| !f.rounds.is_empty());
+        }
+    }
 }
 
 impl<K: Kernel> Backend for NftBackend<K> {
@@ -118,6 +136,7 @@ impl<K: Kernel> Backend for NftBackend<K> {
             let (done, update) = family.sync(&mut self.kernel);
             report.add(done, Found { issues: update.issues, health: update.health, loopback: update.loopback });
         }
+        self.remove_unused(&mut report);
         report.settle_health(|| self.families.iter().map(|f| f.planner.map()));
         report
     }
@@ -145,7 +164,7 @@ impl<K: Kernel> Backend for NftBackend<K> {
 pub fn probe(kernel: &mut impl Kernel, config: &Config, family: Family) -> Result<(), NftError> {
     let config = Config { table: format!("{}-probe", config.table), ..config.for_family(family) };
     let mut planner = Planner::new(config);
-    let mut ops: Vec<Op> = planner.load(LOAD_BATCH).flatten().collect();
+    let mut ops: Vec<Op> = planner.load(LOAD_BATCH).flat_map(Part::ops).collect();
     ops.push(Op { table: planner.table(), action: Action::DelTable });
     kernel.commit(&ops, Grain::Fine)
 }
@@ -157,9 +176,11 @@ impl PerFamily {
             installed: Installed::Unknown,
             refused: BTreeMap::new(),
             touched: BTreeSet::new(),
+            rounds: VecDeque::new(),
         }
     }
 
+    /// Puts in effect what is wanted; what is to be removed is left to [`Self::next_round`].
     fn sync(&mut self, kernel: &mut impl Kernel) -> (FamilyReport, Update) {
         let begun = Instant::now();
         let mut sent = Sent::default();
@@ -171,8 +192,7 @@ impl PerFamily {
         if incremental {
             if !update.transaction.is_empty() {
                 extent = Extent::Incremental;
-                outcome =
-                    update.transaction.batches.iter().try_for_each(|batch| sent.batch(kernel, batch, Grain::Coarse));
+                outcome = self.change(kernel, &mut sent, &update.transaction);
             }
             // Nobody but us should know why it was refused: the whole truth comes with a full load.
             self.installed = if outcome.is_ok() { Installed::AsPlanned } else { Installed::Unknown };
@@ -182,19 +202,46 @@ impl PerFamily {
             outcome = self.load(kernel, &mut sent);
             self.installed = if outcome.is_ok() { Installed::AsPlanned } else { Installed::Unknown };
         }
-        let took = begun.elapsed();
-        let flows = if outcome.is_ok() { self.forget_stale_flows(kernel) } else { Ok(0) };
         let report = FamilyReport {
             family: self.planner.config().family,
             extent,
             ops: sent.ops,
-            took,
+            took: begun.elapsed(),
             longest: sent.longest,
             refused: self.refused.iter().map(|(name, r)| (name.clone(), r.why.clone())).collect(),
-            flows: flows.map_err(Into::into),
+            flows: Ok(0),
             outcome: outcome.map_err(Into::into),
         };
         (report, update)
+    }
+
+    fn change(&mut self, kernel: &mut impl Kernel, sent: &mut Sent, transaction: &Transaction) -> Result<(), NftError> {
+        let mut phases = transaction.phases();
+        let first = phases.next().unwrap_or_default();
+        first.iter().try_for_each(|batch| sent.batch(kernel, batch, Grain::Coarse))?;
+        self.rounds = phases.map(<[Vec<Op>]>::to_vec).collect();
+        Ok(())
+    }
+
+    /// Carries out one round of removals; after the last, flows are looked at.
+    fn next_round(&mut self, kernel: &mut impl Kernel, report: &mut FamilyReport) {
+        if report.outcome.is_err() {
+            return;
+        }
+        let mut sent = Sent::default();
+        let batches = self.rounds.pop_front().unwrap_or_default();
+        if let Err(error) = batches.iter().try_for_each(|batch| sent.batch(kernel, batch, Grain::Coarse)) {
+            // What is wanted is in effect, but not all else is as it should be.
+            self.rounds.clear();
+            self.installed = Installed::Unknown;
+            report.outcome = Err(error.into());
+            return;
+        }
+        report.ops += sent.ops;
+        report.longest = report.longest.max(sent.longest);
+        if self.rounds.is_empty() && report.flows.is_ok() {
+            report.flows = self.forget_stale_flows(kernel).map_err(Into::into);
+        }
     }
 
     /// Loads everything, and again without the Services the kernel refuses.
@@ -230,14 +277,23 @@ impl PerFamily {
         self.planner.set_slot(slot);
         let without = self.objects_of_refused();
         let mut refused: Vec<(Op, NftError)> = Vec::new();
-        for batch in self.planner.load(LOAD_BATCH) {
-            let is_last = batch.iter().any(|op| matches!(op.action, Action::AddChain(_, Some(_))));
-            if is_last && !refused.is_empty() {
-                return Ok(Some(refused));
-            }
-            if is_last && let Err(error) = kernel.carry_over(&old, &new) {
-                tracing::warn!(%error, "clients of Services with session affinity may get another endpoint");
-            }
+        for part in self.planner.load(LOAD_BATCH) {
+            let batch = match part {
+                Part::Fill(batch) => batch,
+                Part::TakeOver(_) if !refused.is_empty() => return Ok(Some(refused)),
+                Part::TakeOver(batch) => {
+                    if let Err(error) = kernel.carry_over(&old, &new) {
+                        tracing::warn!(%error, "clients of Services with session affinity may get another endpoint");
+                    }
+                    batch
+                }
+                Part::Remove(batch) => {
+                    // Both serve for a moment, the newer before the older.
+                    let unhook = if kernel.is_serving(&old)? { vec![vec![unhook(&old)]] } else { Vec::new() };
+                    self.rounds = unhook.into_iter().chain([vec![batch]]).collect();
+                    continue;
+                }
+            };
             let batch = if without.is_empty() {
                 batch
             } else {

@@ -332,6 +332,9 @@ impl Proxy {
             Event::Resync => return Ok(()),
         }
         self.pending.services += 1;
+        // In this order: who has seen a change counted sees it pending until it is installed.
+        self.metrics.service_changes_pending.set(self.pending.services);
+        self.metrics.service_changes.add(1);
         Ok(())
     }
 
@@ -346,6 +349,8 @@ impl Proxy {
             Event::Resync => return Ok(()),
         }
         self.pending.slices += 1;
+        self.metrics.endpoint_changes_pending.set(self.pending.slices);
+        self.metrics.endpoint_changes.add(1);
         Ok(())
     }
 
@@ -358,10 +363,6 @@ impl Proxy {
             self.health.queued(Instant::now());
             self.metrics.last_queued.now();
         }
-        self.metrics.service_changes.add(self.pending.services);
-        self.metrics.endpoint_changes.add(self.pending.slices);
-        self.metrics.service_changes_pending.set(self.pending.services);
-        self.metrics.endpoint_changes_pending.set(self.pending.slices);
         Ok(())
     }
 

@@ -73,6 +73,8 @@ impl Kernel for Memory {
         self.generation
     }
 
+    fn let_packets_leave(&mut self) {}
+
     fn is_serving(&mut self, table: &TableId) -> Result<bool, NftError> {
         let table = self.kernel.ruleset().tables.get(table);
         Ok(table.is_some_and(|t| t.chains.contains_key("prerouting")))

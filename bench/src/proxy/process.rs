@@ -126,8 +126,9 @@ async fn changes(api: &Api, services: u32, endpoints: u32) -> Result<Vec<f64>> {
         api.send(event);
         tokio::time::timeout(Duration::from_secs(10), monitor.wait(0)).await??;
         took.push(begin.elapsed().as_secs_f64() * 1e6);
-        // The proxy looks at the flows, the metrics and the health checks; the next event comes when it rests.
-        tokio::time::sleep(Duration::from_millis(3)).await;
+        // The proxy removes what is not needed any more, once packets under way have left; the next event comes when it
+        // rests.
+        tokio::time::sleep(Duration::from_millis(40)).await;
         monitor.forget().await;
     }
     Ok(took)

@@ -4,6 +4,9 @@
 //! to appears before what points to it, and disappears after; base chains, by which packets enter, come last. An
 //! element whose data changes is one operation, and the rules of a chain stay together, so no batch boundary falls
 //! between removal and return.
+//!
+//! A packet is not judged at one stroke either: each lookup it makes is answered by what is installed at that moment. So
+//! what a packet under way may still look for stays until it has left: [`Transaction::phases`].
 
 use std::collections::BTreeMap;
 
@@ -19,6 +22,8 @@ pub const BATCH_MAX: usize = 8_000;
 pub struct Transaction {
     /// Never empty ones.
     pub batches: Vec<Vec<Op>>,
+    /// Where phases begin, but for the first: indices of batches, ascending.
+    phases: Vec<usize>,
 }
 
 /// One operation on one object.
@@ -58,6 +63,38 @@ pub enum Action {
 }
 
 impl Transaction {
+    /// Batches of one phase.
+    #[must_use]
+    pub fn of(batches: Vec<Vec<Op>>) -> Self {
+        Self { batches, phases: Vec::new() }
+    }
+
+    /// Batches that packets under way may meet in any mixture: before the next phase begins, all those that entered the
+    /// rules before must have left them. The first puts in effect what is wanted; what follows removes what is not.
+    pub fn phases(&self) -> impl Iterator<Item = &[Vec<Op>]> {
+        let begins = std::iter::once(0).chain(self.phases.iter().copied());
+        let ends = self.phases.iter().copied().chain([self.batches.len()]);
+        begins.zip(ends).map(|(from, to)| &self.batches[from..to])
+    }
+
+    fn in_phases(parts: impl IntoIterator<Item = Vec<Vec<Op>>>) -> Self {
+        let mut all = Self::default();
+        for batches in parts.into_iter().filter(|batches| !batches.is_empty()) {
+            all.append(Self::of(batches));
+        }
+        all
+    }
+
+    /// What another does comes after what this one does, in phases of its own.
+    pub fn append(&mut self, other: Self) {
+        let so_far = self.batches.len();
+        if so_far > 0 && !other.is_empty() {
+            self.phases.push(so_far);
+        }
+        self.phases.extend(other.phases.iter().map(|at| at + so_far));
+        self.batches.extend(other.batches);
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -69,34 +106,34 @@ impl Transaction {
     pub fn len(&self) -> usize {
         self.batches.iter().map(Vec::len).sum()
     }
+}
 
-    /// Cuts operations into batches of at most `max`, more only where what belongs together is longer.
-    #[must_use]
-    pub fn in_batches(ops: Vec<Op>, max: usize) -> Self {
-        let mut batches: Vec<Vec<Op>> = Vec::with_capacity(ops.len().div_ceil(max.max(1)));
-        let mut start_of_group = 0;
-        for op in ops {
-            match batches.last_mut() {
-                Some(batch) if batch.last().is_some_and(|before| belongs_to(before, &op)) => {
-                    batch.push(op);
-                    if batch.len() > max && start_of_group > 0 {
-                        let group = batch.split_off(start_of_group);
-                        batches.push(group);
-                        start_of_group = 0;
-                    }
-                }
-                Some(batch) if batch.len() < max => {
-                    start_of_group = batch.len();
-                    batch.push(op);
-                }
-                _ => {
+/// Cuts operations into batches of at most `max`, more only where what belongs together is longer.
+#[must_use]
+pub fn in_batches(ops: Vec<Op>, max: usize) -> Vec<Vec<Op>> {
+    let mut batches: Vec<Vec<Op>> = Vec::with_capacity(ops.len().div_ceil(max.max(1)));
+    let mut start_of_group = 0;
+    for op in ops {
+        match batches.last_mut() {
+            Some(batch) if batch.last().is_some_and(|before| belongs_to(before, &op)) => {
+                batch.push(op);
+                if batch.len() > max && start_of_group > 0 {
+                    let group = batch.split_off(start_of_group);
+                    batches.push(group);
                     start_of_group = 0;
-                    batches.push(vec![op]);
                 }
             }
+            Some(batch) if batch.len() < max => {
+                start_of_group = batch.len();
+                batch.push(op);
+            }
+            _ => {
+                start_of_group = 0;
+                batches.push(vec![op]);
+            }
         }
-        Self { batches }
     }
+    batches
 }
 
 /// Whether no batch boundary may fall between two operations: they are the rules of
@@ -115,7 +152,7 @@ fn belongs_to(before: &Op, op: &Op) -> bool {
 /// The transaction from installed to wanted; empty when they agree.
 #[must_use]
 pub fn diff(installed: &Ruleset, wanted: &Ruleset) -> Transaction {
-    let mut batches = Vec::new();
+    let mut phases: [Vec<Vec<Op>>; PHASES] = Default::default();
     let none = Table::default();
     for (id, table) in &wanted.tables {
         let there = installed.tables.get(id);
@@ -131,17 +168,19 @@ pub fn diff(installed: &Ruleset, wanted: &Ruleset) -> Transaction {
         }
         stages.sets(&old.unwrap_or(&none).sets, &table.sets);
         stages.chains(&old.unwrap_or(&none).chains, &table.chains);
-        let ops = stages.finish();
+        let parts = stages.finish();
         if anew {
-            batches.push(ops);
-        } else {
-            batches.extend(Transaction::in_batches(ops, BATCH_MAX).batches);
+            phases[0].push(parts.concat());
+            continue;
+        }
+        for (phase, ops) in phases.iter_mut().zip(parts) {
+            phase.extend(in_batches(ops, BATCH_MAX));
         }
     }
     let gone = installed.tables.keys().filter(|id| !wanted.tables.contains_key(id));
     let gone = gone.map(|id| Op { table: id.clone(), action: Action::DelTable });
-    batches.extend(Transaction::in_batches(gone.collect(), BATCH_MAX).batches);
-    Transaction { batches }
+    phases[PHASES - 1].extend(in_batches(gone.collect(), BATCH_MAX));
+    Transaction::in_phases(phases)
 }
 
 /// Whether nothing changes that the kernel cannot change: the type of a set, the hook of a chain.
@@ -161,14 +200,14 @@ pub fn replace(wanted: &Ruleset) -> Transaction {
         }
     }
     ops.extend(diff(&Ruleset::default(), wanted).batches.into_iter().flatten());
-    Transaction { batches: if ops.is_empty() { vec![] } else { vec![ops] } }
+    Transaction::of(if ops.is_empty() { vec![] } else { vec![ops] })
 }
 
 /// Removes these tables, whether they are there or not.
 #[must_use]
 pub fn remove(tables: &[TableId]) -> Transaction {
     let both = |id: &TableId| [Action::AddTable, Action::DelTable].map(|action| Op { table: id.clone(), action });
-    Transaction::in_batches(tables.iter().flat_map(both).collect(), BATCH_MAX)
+    Transaction::of(in_batches(tables.iter().flat_map(both).collect(), BATCH_MAX))
 }
 
 /// The order of operations within a table.
@@ -184,12 +223,12 @@ enum Stage {
     Values,
     /// Elements that lead packets somewhere, new or changed.
     Verdicts,
-    /// Members of closing sets, new.
-    Close,
     /// Rules of chains that change; what they lead to is there, and what they led to still is.
     Rules,
     /// Base chains that are new, with their rules.
     Hook,
+    /// Members of closing sets, new: whoever missed what has just come is not refused for it.
+    Close,
     /// Members of closing sets that go.
     Open,
     /// Elements that lead packets somewhere and go.
@@ -198,6 +237,19 @@ enum Stage {
     Forget,
     /// Objects nothing names any more.
     Drop,
+}
+
+/// See [`Transaction::phases`].
+const PHASES: usize = 3;
+
+impl Stage {
+    fn phase(self) -> usize {
+        match self {
+            Self::Unhook | Self::Declare | Self::Fill | Self::Values | Self::Verdicts | Self::Rules | Self::Hook => 0,
+            Self::Close | Self::Open | Self::Retract => 1,
+            Self::Forget | Self::Drop => PHASES - 1,
+        }
+    }
 }
 
 struct Stages<'a> {
@@ -215,11 +267,15 @@ impl<'a> Stages<'a> {
     }
 
     /// What leads packets somewhere goes in the reverse order of its coming.
-    fn finish(mut self) -> Vec<Op> {
+    fn finish(mut self) -> [Vec<Op>; PHASES] {
         if let Some(ops) = self.ops.get_mut(&Stage::Retract) {
             ops.reverse();
         }
-        self.ops.into_values().flatten().collect()
+        let mut phases: [Vec<Op>; PHASES] = Default::default();
+        for (stage, ops) in self.ops {
+            phases[stage.phase()].extend(ops);
+        }
+        phases
     }
 
     fn sets(&mut self, old: &BTreeMap<Name, Set>, new: &BTreeMap<Name, Set>) {

@@ -21,11 +21,12 @@ pub fn ruleset(ruleset: &Ruleset) -> String {
     text
 }
 
-/// A transaction, one operation a line, a blank line between batches.
+/// A transaction, one operation a line, a blank line between batches, a comment between phases.
 #[must_use]
 pub fn transaction(transaction: &Transaction) -> String {
-    let batches = transaction.batches.iter().map(|b| b.iter().map(|o| op(o) + "\n").collect::<String>());
-    batches.collect::<Vec<_>>().join("\n")
+    let batch = |ops: &Vec<Op>| ops.iter().map(|o| op(o) + "\n").collect::<String>();
+    let phases = transaction.phases().map(|p| p.iter().map(batch).collect::<Vec<_>>().join("\n"));
+    phases.collect::<Vec<_>>().join("\n# when packets under way have left\n")
 }
 
 /// One operation, as it would be typed.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::cidr::{Cidr, Family};
 use crate::expr::{Base, CmpOp, CtKey, Expr, FIB_LOCAL, FibAddr, MetaKey, Name, Reg, Verdict, Want};
-use crate::ruleset::{ChainKind, Data, HookPoint, Rule, Ruleset, Table};
+use crate::ruleset::{ChainKind, Data, HookPoint, Rule, Ruleset, Table, TableId};
 use crate::text;
 use crate::value::{Proto, Value, interface_name};
 
@@ -154,7 +154,22 @@ impl std::fmt::Display for Fate {
 #[must_use]
 pub fn trace(ruleset: &Ruleset, machine: &Machine, packet: Packet) -> BTreeSet<Fate> {
     let mut fates = BTreeSet::new();
-    walk_all(ruleset, machine, packet, false, |_, fate| fates.extend([fate]));
+    walk_all((ruleset, None), machine, packet, false, |_, fate| fates.extend([fate]));
+    fates
+}
+
+/// What may become of a packet that is under way while the rules change: its first `reads` chains and lookups are those
+/// of `before`, all later ones of `after`.
+#[must_use]
+pub fn trace_amid(
+    before: &Ruleset,
+    after: &Ruleset,
+    reads: usize,
+    machine: &Machine,
+    packet: Packet,
+) -> BTreeSet<Fate> {
+    let mut fates = BTreeSet::new();
+    walk_all((before, Some(Later { ruleset: after, reads })), machine, packet, false, |_, fate| fates.extend([fate]));
     fates
 }
 
@@ -162,15 +177,22 @@ pub fn trace(ruleset: &Ruleset, machine: &Machine, packet: Packet) -> BTreeSet<F
 #[must_use]
 pub fn journeys(ruleset: &Ruleset, machine: &Machine, packet: Packet) -> Vec<Journey> {
     let mut journeys = Vec::new();
-    walk_all(ruleset, machine, packet, true, |walk, fate| {
+    walk_all((ruleset, None), machine, packet, true, |walk, fate| {
         let steps = walk.steps.take().unwrap_or_default();
         journeys.push(Journey { steps, remembered: std::mem::take(&mut walk.adds), fate });
     });
     journeys
 }
 
-fn walk_all<'a>(
+/// Rules that are installed while a packet is under way, after so many chains and lookups.
+#[derive(Clone, Copy)]
+struct Later<'a> {
     ruleset: &'a Ruleset,
+    reads: usize,
+}
+
+fn walk_all<'a>(
+    (ruleset, later): (&'a Ruleset, Option<Later<'a>>),
     machine: &'a Machine,
     packet: Packet,
     told: bool,
@@ -181,6 +203,7 @@ fn walk_all<'a>(
     loop {
         let mut walk = Walk::new(ruleset, machine, packet, digits.clone());
         walk.steps = told.then(Vec::new);
+        walk.later = later;
         let fate = walk.run();
         each(&mut walk, fate);
         digits = walk.choices.iter().map(|c| c.taken).collect();
@@ -201,6 +224,9 @@ struct Choice {
 
 struct Walk<'a> {
     ruleset: &'a Ruleset,
+    later: Option<Later<'a>>,
+    /// The table whose chains the packet is in.
+    at: Option<&'a TableId>,
     machine: &'a Machine,
     packet: Packet,
     mark: u32,
@@ -228,6 +254,8 @@ impl<'a> Walk<'a> {
         let source = SourceSeen::Kept;
         Self {
             ruleset,
+            later: None,
+            at: None,
             machine,
             packet,
             mark: 0,
@@ -291,6 +319,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let (before, translated) = (self.source, self.translated);
+            self.at = Some(id);
             self.tell(|_| Step::Hook { at, chain: format!("{} {name}", text::table_id(id)) });
             if let End::Fate(fate) = self.chain(table, (name, &chain.rules), 0) {
                 return Some(fate);
@@ -310,15 +339,14 @@ impl<'a> Walk<'a> {
             let decision = self.rule(table, rule);
             self.tell_rule(depth, name, rule, before, decision.as_ref());
             let Some(verdict) = decision else { continue };
-            let called = |name: &Name| table.chains.get(name).map(|c| c.rules.as_slice()).unwrap_or_default();
             let end = match verdict {
                 Decision::Done => End::Accepted,
                 Decision::Fate(fate) => End::Fate(fate),
                 Decision::Verdict(Verdict::Accept) => End::Accepted,
                 Decision::Verdict(Verdict::Drop) => End::Fate(Fate::Dropped),
                 Decision::Verdict(Verdict::Return) => End::Through,
-                Decision::Verdict(Verdict::Goto(name)) => self.chain(table, (&name, called(&name)), depth + 1),
-                Decision::Verdict(Verdict::Jump(name)) => match self.chain(table, (&name, called(&name)), depth + 1) {
+                Decision::Verdict(Verdict::Goto(name)) => self.called(table, &name, depth + 1),
+                Decision::Verdict(Verdict::Jump(name)) => match self.called(table, &name, depth + 1) {
                     End::Through => continue,
                     end => end,
                 },
@@ -326,6 +354,25 @@ impl<'a> Walk<'a> {
             return end;
         }
         End::Through
+    }
+
+    fn called(&mut self, table: &Table, name: &Name, depth: u8) -> End {
+        match self.now() {
+            None => self.chain(table, (name, rules_of(table, name)), depth),
+            Some(later) => self.chain(table, (name, later.map(|t| rules_of(t, name)).unwrap_or_default()), depth),
+        }
+    }
+
+    /// One more chain or lookup is read. The table as it is by now, if it is there; `None` if it is still as it was.
+    fn now(&mut self) -> Option<Option<&'a Table>> {
+        let later = self.later.as_mut()?;
+        match later.reads.checked_sub(1) {
+            Some(left) => {
+                later.reads = left;
+                None
+            }
+            None => Some(later.ruleset.tables.get(self.at?)),
+        }
     }
 
     fn tell_rule(&mut self, depth: u8, chain: &Name, rule: &Rule, before: (u32, usize), did: Option<&Decision>) {
@@ -464,7 +511,8 @@ impl<'a> Walk<'a> {
         Flow::Decide(Decision::Done)
     }
 
-    fn lookup(&self, table: &Table, set: &str, source: Reg, regs: &Registers) -> Option<Data> {
+    fn lookup(&mut self, table: &Table, set: &str, source: Reg, regs: &Registers) -> Option<Data> {
+        let table = self.now().unwrap_or(Some(table))?;
         let set_ = table.sets.get(set)?;
         let len = set_.decl.key.iter().map(|t| t.padded_len()).sum();
         let key = Value::new().with(regs.get(source, len));
@@ -531,4 +579,8 @@ impl Registers {
 #[must_use]
 pub fn summary(fates: &BTreeSet<Fate>) -> String {
     fates.iter().map(ToString::to_string).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" | ")
+}
+
+fn rules_of<'t>(table: &'t Table, name: &Name) -> &'t [Rule] {
+    table.chains.get(name).map(|c| c.rules.as_slice()).unwrap_or_default()
 }

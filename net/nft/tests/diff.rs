@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use pintle_nft::{
     Action, Chain, ChainKind, Data, DataType, Expr, Family, Hook, HookPoint, Name, Op, Reg, Ruleset, Set, SetKind,
-    Table, TableId, Transaction, Value, Verdict, diff, kernel::Kernel, text,
+    Table, TableId, Value, Verdict, diff, kernel::Kernel, text,
 };
 use proptest::prelude::*;
 
@@ -41,7 +41,11 @@ fn what_is_led_to_comes_before_and_goes_after_what_leads_there() {
     add rule ip t c2 counter
     replace element ip t ports { 0x00500000 : goto c2 }
     add element ip t ports { 0x00520000 : goto c2 }
+
+    # when packets under way have left
     delete element ip t ports { 0x00510000 }
+
+    # when packets under way have left
     delete chain ip t c1
     ");
 }
@@ -65,7 +69,7 @@ fn batches_are_bounded_and_keep_the_order() {
     let transaction = diff::diff(&Ruleset::default(), &wanted);
     assert!(transaction.batches.iter().all(|b| b.len() <= diff::BATCH_MAX) && transaction.batches.len() == 3);
     let joined: Vec<_> = transaction.batches.concat();
-    assert_eq!(Transaction::in_batches(joined, 100).batches.concat(), transaction.batches.concat());
+    assert_eq!(diff::in_batches(joined, 100).concat(), transaction.batches.concat());
 }
 
 proptest! {
@@ -95,8 +99,8 @@ proptest! {
             let whole = diff::diff(kernel.ruleset(), wanted);
             // A table made anew is made at one stroke; all else may be cut.
             let anew = whole.batches.iter().flatten().any(|op| op.action == Action::DelTable);
-            let cut = if anew { whole } else { Transaction::in_batches(whole.batches.concat(), max) };
-            for batch in &cut.batches {
+            let cut = if anew { whole.batches } else { diff::in_batches(whole.batches.concat(), max) };
+            for batch in &cut {
                 kernel.commit(batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
             }
             prop_assert_eq!(kernel.ruleset(), wanted);

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use pintle_proxy_cases::synthetic::{RANGES, service, slice};
-use pintle_proxy_plan::nftables::LOAD_BATCH;
+use pintle_proxy_plan::nftables::{LOAD_BATCH, Part};
 use pintle_proxy_plan::{Change, Config, Planner};
 
 fn memory_kib(what: &str) -> u64 {
@@ -36,7 +36,7 @@ fn main() {
     let settled = memory_kib("VmRSS");
     let at = Instant::now();
     let (mut ops, mut longest) = (0, 0);
-    for batch in planner.load(LOAD_BATCH) {
+    for batch in planner.load(LOAD_BATCH).map(Part::ops) {
         ops += batch.len();
         longest = longest.max(batch.len());
     }

@@ -32,7 +32,7 @@ impl Backend for Nftables {
     type Plan = Transaction;
 
     fn full(&mut self, map: &ServiceMap) -> Transaction {
-        Transaction { batches: self.load(map, None, LOAD_BATCH).collect() }
+        Transaction::of(self.load(map, None, LOAD_BATCH).map(Part::ops).collect())
     }
 
     fn change(&mut self, map: &ServiceMap, changes: &[Changed]) -> Transaction {
@@ -56,8 +56,8 @@ impl Backend for Nftables {
 }
 
 impl Nftables {
-    /// A full load into a fresh table, in batches: nothing of it works before the last, which also removes the tables
-    /// in `instead_of`. So packets see the old rules or the new ones, and no transaction holds the kernel up for long.
+    /// A full load into a fresh table, in batches: nothing of it works before the last, then all of it does, and the table
+    /// `instead_of` is not needed any more. So no transaction holds the kernel up for long.
     pub fn load<'a>(&'a mut self, map: &'a ServiceMap, instead_of: Option<TableId>, batch: usize) -> Load<'a> {
         self.users.clear();
         let services = Box::new(map.iter().map(|(name, served)| render(map.config(), name, served)));
@@ -103,35 +103,72 @@ pub struct Load<'a> {
     stage: Stage,
 }
 
+/// A batch of a full load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Fills the new table; no packet enters it yet.
+    Fill(Vec<Op>),
+    /// The hooks of the new table.
+    TakeOver(Vec<Op>),
+    /// Removes the old table, whether it is there or not: once its hooks are gone, if it has any ([`unhook`]), and all
+    /// packets have left it.
+    Remove(Vec<Op>),
+}
+
+impl Part {
+    /// Its operations.
+    #[must_use]
+    pub fn ops(self) -> Vec<Op> {
+        match self {
+            Self::Fill(ops) | Self::TakeOver(ops) | Self::Remove(ops) => ops,
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// The table, its sets and its constant chains.
     Frame,
     /// Services, as many as a batch holds.
     Services,
-    /// The hooks, by which it begins to work, are sent.
+    /// The old table.
+    Remove,
     Done,
 }
 
 impl Iterator for Load<'_> {
-    type Item = Vec<Op>;
+    type Item = Part;
 
-    fn next(&mut self) -> Option<Vec<Op>> {
+    fn next(&mut self) -> Option<Part> {
         match self.stage {
             Stage::Frame => {
                 self.stage = Stage::Services;
-                Some(self.frame())
+                Some(Part::Fill(self.frame()))
             }
             Stage::Services => match self.services() {
-                Some(batch) => Some(batch),
+                Some(batch) => Some(Part::Fill(batch)),
                 None => {
-                    self.stage = Stage::Done;
-                    Some(self.hooks())
+                    self.stage = Stage::Remove;
+                    Some(Part::TakeOver(self.hooks()))
                 }
             },
+            Stage::Remove => {
+                self.stage = Stage::Done;
+                let table = self.instead_of.take()?;
+                let op = |action| Op { table: table.clone(), action };
+                Some(Part::Remove([Action::AddTable, Action::DelTable].map(op).to_vec()))
+            }
             Stage::Done => None,
         }
     }
+}
+
+/// Lets no packet enter a table any more that has our hooks.
+#[must_use]
+pub fn unhook(table: &TableId) -> Vec<Op> {
+    let both = |name: &str| [Action::FlushChain(name.into()), Action::DelChain(name.into())];
+    let actions = base::HOOKS.into_iter().flat_map(both);
+    actions.map(|action| Op { table: table.clone(), action }).collect()
 }
 
 impl Load<'_> {
@@ -182,9 +219,6 @@ impl Load<'_> {
         for (name, chain) in frame.chains.into_iter().filter(|(_, chain)| chain.hook.is_some()) {
             ops.push(self.op(Action::AddChain(name.clone(), chain.hook)));
             ops.extend(chain.rules.into_iter().map(|rule| self.op(Action::AddRule(name.clone(), rule))));
-        }
-        if let Some(table) = &self.instead_of {
-            ops.extend([Action::AddTable, Action::DelTable].map(|action| Op { table: table.clone(), action }));
         }
         ops
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use pintle_nft::{Flow, Op, Ruleset, TableId, Transaction};
+use pintle_nft::{Flow, Ruleset, TableId, Transaction};
 
 use crate::backend::Backend;
 use crate::base;
@@ -133,8 +133,8 @@ impl Planner {
         TableId { family: self.config().family, name: slot.table(&self.name).as_str().into() }
     }
 
-    /// A full load in batches of about `batch` operations, into the table that does not serve; with the last one it
-    /// takes over and the other is gone. Whatever was in it is deleted first.
+    /// A full load in batches of about `batch` operations, into the table that does not serve, which takes over then; the
+    /// last removes the other. Whatever was in it is deleted first.
     pub fn load(&mut self, batch: usize) -> nftables::Load<'_> {
         let old = self.table_of(self.slot);
         self.set_slot(self.slot.other());
@@ -187,6 +187,3 @@ impl Planner {
         outputs::counts(&self.map)
     }
 }
-
-/// Batches of several loads, one after the other.
-pub type Batch = Vec<Op>;

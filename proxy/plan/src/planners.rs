@@ -8,8 +8,9 @@ use pintle_nft::{Family, Flow, Ruleset, TableId};
 use crate::config::Config;
 use crate::issue::Issue;
 use crate::map::Change;
+use crate::nftables::Part;
 use crate::outputs::{self, Counts, HealthCheck};
-use crate::planner::{Batch, Planner, Update};
+use crate::planner::{Planner, Update};
 use crate::service::{Claim, ServiceName};
 
 /// A planner for each family that is served.
@@ -57,7 +58,7 @@ impl Planners {
         let mut issues: BTreeSet<Issue> = BTreeSet::new();
         let mut health = BTreeSet::new();
         for update in updates {
-            joined.transaction.batches.extend(update.transaction.batches);
+            joined.transaction.append(update.transaction);
             joined.touched.extend(update.touched);
             // Both read the same object: what is wrong with it is said once.
             issues.extend(update.issues);
@@ -78,7 +79,7 @@ impl Planners {
     }
 
     /// A full load of both, family after family; see [`Planner::load`].
-    pub fn load(&mut self, batch: usize) -> impl Iterator<Item = Batch> {
+    pub fn load(&mut self, batch: usize) -> impl Iterator<Item = Part> {
         self.planners.iter_mut().flat_map(move |p| p.load(batch))
     }
 

@@ -10,11 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pintle_net::netns;
-use pintle_net::nfnetlink::Nft;
-use pintle_testkit::eventually;
 use rustix::net::{AddressFamily, SocketType, sockopt};
-
-use crate::running::SOON;
 
 /// What one Service may do at some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,11 +134,4 @@ fn bound(ports: &mut impl Iterator<Item = u16>) -> std::io::Result<OwnedFd> {
             Err(e) => return Err(e.into()),
         }
     }
-}
-
-/// Does something that the proxy answers with a transaction, and waits for that.
-pub fn committed(nft: &mut Nft, work: impl FnOnce()) {
-    let before = nft.generation().unwrap();
-    work();
-    eventually("the change is in the kernel", SOON, || (nft.generation().unwrap() != before).then_some(()));
 }

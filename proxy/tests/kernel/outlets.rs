@@ -122,8 +122,10 @@ fn ipv6_services_answer_beside_ipv4_ones() {
         config.cluster_ranges.push("fd00:42::/32".parse().unwrap());
         config.service_ranges.push("fd00:43::/32".parse().unwrap());
     });
+    // A connection begun before there are rules would never find them.
+    eventually("everything is installed", SOON, || proxy.is_ready().then_some(()));
     for to in ["10.43.0.10:80", "[fd00:43::10]:80"] {
-        eventually(to, SOON, || TcpStream::connect(to).ok());
+        TcpStream::connect(to).unwrap();
     }
     // Nobody has that port.
     assert_eq!(TcpStream::connect("[fd00:43::10]:81").unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, NODES, SERVICES, SLICES};
 use crate::objects::{service, slice, web};
-use crate::world::{World, ask, ask_again, ask_from, ask_udp, block_on, nft, nft_list, serve, world};
+use crate::world::{World, ask, ask_again, ask_from, ask_udp, ask_within, block_on, nft, nft_list, serve, world};
 
 pub const SOON: Duration = Duration::from_secs(5);
 
@@ -18,6 +18,7 @@ pub struct Running {
     cancel: CancellationToken,
     thread: std::thread::JoinHandle<()>,
     health: SocketAddr,
+    metrics: SocketAddr,
 }
 
 /// A proxy on a thread of its own, in the test's namespaces.
@@ -27,16 +28,17 @@ pub fn start(api: &Api) -> Running {
 
 /// The same, configured otherwise.
 pub fn start_with(api: &Api, change: impl FnOnce(&mut ProxyConfig)) -> Running {
-    let free = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).unwrap().local_addr().unwrap();
+    let listeners = [(); 2].map(|()| TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).unwrap());
+    let [health, metrics] = listeners.map(|free| free.local_addr().unwrap());
     let range = |text: &str| vec![text.parse().unwrap()];
     let mut config = ProxyConfig::new("here", range("10.42.0.0/16"), range("10.43.0.0/16"));
-    config.health = Some(free);
-    config.metrics = None;
+    config.health = Some(health);
+    config.metrics = Some(metrics);
     change(&mut config);
     let (client, cancel) = (api.client(), CancellationToken::new());
     let stop = cancel.clone();
     let thread = std::thread::spawn(move || block_on(pintle_proxy::run(config, client, stop)).unwrap());
-    Running { cancel, thread, health: free }
+    Running { cancel, thread, health, metrics }
 }
 
 impl Running {
@@ -46,22 +48,41 @@ impl Running {
     }
 
     pub fn is_healthy(&self) -> bool {
-        self.asked("/healthz").is_some_and(|a| a.starts_with("HTTP/1.0 200") && a.contains("\"nodeEligible\":true"))
+        asked(self.health, "/healthz")
+            .is_some_and(|a| a.starts_with("HTTP/1.0 200") && a.contains("\"nodeEligible\":true"))
     }
 
     /// Whether everything was installed once, in both families.
     pub fn is_ready(&self) -> bool {
-        self.asked("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.0 200"))
+        asked(self.health, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.0 200"))
     }
 
-    fn asked(&self, path: &str) -> Option<String> {
-        // It may not be listening yet.
-        let mut stream = TcpStream::connect(self.health).ok()?;
-        std::io::Write::write_all(&mut stream, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
-        let mut answer = String::new();
-        std::io::Read::read_to_string(&mut stream, &mut answer).ok()?;
-        Some(answer)
+    /// Does something that the proxy hears of, and waits until it is all installed.
+    pub fn committed(&self, work: impl FnOnce()) {
+        let before = self.changes("total");
+        work();
+        eventually("the proxy hears of the change", SOON, || (self.changes("total") > before).then_some(()));
+        eventually("the change is in the kernel", SOON, || (self.changes("pending") == 0).then_some(()));
     }
+
+    /// Changes of Services and of their endpoints.
+    fn changes(&self, which: &str) -> u64 {
+        let text = asked(self.metrics, "/metrics").expect("the proxy's metrics");
+        let of = |kind: &str| {
+            let name = format!("kubeproxy_sync_proxy_rules_{kind}_changes_{which} ");
+            text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok()).expect("a count")
+        };
+        of("service") + of("endpoint")
+    }
+}
+
+fn asked(of: SocketAddr, path: &str) -> Option<String> {
+    // It may not be listening yet.
+    let mut stream = TcpStream::connect(of).ok()?;
+    std::io::Write::write_all(&mut stream, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).ok()?;
+    Some(answer)
 }
 
 /// Two pods that serve, and a Service over both.
@@ -145,7 +166,9 @@ fn what_somebody_else_deletes_is_back_within_a_second() {
         let serving = eventually("one of the two tables serves", SOON, serving_table);
         let foreign: Vec<&str> = foreign.iter().map(|w| if *w == "TABLE" { serving } else { w }).collect();
         nft(&foreign);
-        eventually(&format!("repaired after nft {foreign:?}"), Duration::from_secs(1), || ask("10.43.0.10:80").ok());
+        eventually(&format!("repaired after nft {foreign:?}"), Duration::from_secs(1), || {
+            ask_within("10.43.0.10:80", Duration::from_millis(100)).ok()
+        });
     }
     // Somebody else's table is neither touched nor a reason to do anything.
     nft(&["add", "table", "ip", "theirs"]);

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pintle_net::nfnetlink::Nft;
 use pintle_testkit::eventually;
 use serde_json::{Value, json};
 
 use crate::api::{Api, SERVICES, SLICES};
-use crate::load::{Allowed, Truth, committed};
+use crate::load::{Allowed, Truth};
 use crate::objects::{service, web};
-use crate::running::{SOON, serving_table, start};
+use crate::running::{Running, SOON, serving_table, start};
 use crate::world::{NODE, World, ask, nft, nft_list, serve, world};
 
 const PODS: [&str; 6] = ["10.42.0.2", "10.42.0.3", "10.42.0.4", "10.42.0.5", "10.42.0.6", "10.42.0.7"];
@@ -46,8 +45,6 @@ fn a_rolling_update_under_load_fails_no_connection() {
     api.put(SLICES, web("web", &["10.42.0.2@here", "10.42.0.3@here"]));
     let proxy = start(&api);
     eventually("everything is installed", SOON, || proxy.is_ready().then_some(()));
-    let mut nft = Nft::open().unwrap();
-    settled(&mut nft);
     truth.set(0, Allowed { servers: set(&PODS[..2]), may_fail: false });
     let client = world.pod("10.42.0.100");
     let to: SocketAddr = "10.43.0.10:80".parse().unwrap();
@@ -61,11 +58,11 @@ fn a_rolling_update_under_load_fails_no_connection() {
             (vec![text(old, "!leaving"), text(kept, ""), text(new, "")], vec![kept, new]),
         ] {
             let texts: Vec<&str> = with.iter().map(String::as_str).collect();
-            truth.change(0, set(&after), || committed(&mut nft, || api.put(SLICES, web("web", &texts))));
+            truth.change(0, set(&after), || proxy.committed(|| api.put(SLICES, web("web", &texts))));
             std::thread::sleep(Duration::from_millis(60));
         }
         // Beside ready endpoints a terminating one serves nobody: this changes no rule.
-        api.put(SLICES, endpoints("web", &set(&[kept, new])));
+        proxy.committed(|| api.put(SLICES, endpoints("web", &set(&[kept, new]))));
     }
     let wrong = truth.finish(clients);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -111,7 +108,6 @@ struct Soak {
     api: Api,
     truth: Arc<Truth>,
     dice: Dice,
-    nft: Nft,
 }
 
 const VIPS: [&str; 3] = ["10.43.0.10", "10.43.0.11", "10.43.0.12"];
@@ -138,7 +134,7 @@ impl Soak {
         }
     }
 
-    fn step(&mut self) {
+    fn step(&mut self, proxy: &Running) {
         let at = self.dice.below(VIPS.len());
         let (api, name) = (self.api.clone(), format!("s{at}"));
         match self.dice.below(300) {
@@ -146,10 +142,8 @@ impl Soak {
             0 => {
                 let servers = self.truth.current(at).servers;
                 let truth = self.truth.clone();
-                truth.change(at, BTreeSet::new(), || {
-                    committed(&mut self.nft, || api.delete(SERVICES, Self::object(at)))
-                });
-                truth.change(at, servers, || committed(&mut self.nft, || api.put(SERVICES, Self::object(at))));
+                truth.change(at, BTreeSet::new(), || proxy.committed(|| api.delete(SERVICES, Self::object(at))));
+                truth.change(at, servers, || proxy.committed(|| api.put(SERVICES, Self::object(at))));
             }
             // Somebody deletes all rules.
             1 => {
@@ -159,7 +153,6 @@ impl Soak {
                 }
                 nft(&["flush", "ruleset"]);
                 eventually("the rules are back", SOON, || (serves("ip") && serves("ip6")).then_some(()));
-                settled(&mut self.nft);
                 for (n, allowed) in before.into_iter().enumerate() {
                     self.truth.set(n, allowed);
                 }
@@ -168,7 +161,7 @@ impl Soak {
                 let servers = self.other_servers(at);
                 let truth = self.truth.clone();
                 truth.change(at, servers.clone(), || {
-                    committed(&mut self.nft, || api.put(SLICES, endpoints(&name, &servers)));
+                    proxy.committed(|| api.put(SLICES, endpoints(&name, &servers)));
                 });
             }
         }
@@ -182,17 +175,6 @@ fn serves(family: &str) -> bool {
     matches!(tables[..], [table] if table.contains("hook prerouting"))
 }
 
-/// Waits until the proxy rests: the next transaction is the answer to the next change then.
-fn settled(nft: &mut Nft) {
-    let (mut before, mut quiet) = (nft.generation().unwrap(), 0);
-    while quiet < 10 {
-        std::thread::sleep(Duration::from_millis(50));
-        let now = nft.generation().unwrap();
-        quiet = if now == before { quiet + 1 } else { 0 };
-        before = now;
-    }
-}
-
 #[test]
 fn random_changes_under_load_give_no_wrong_answer_and_refuse_nobody() {
     let Some(world) = world("the proxy") else { return };
@@ -202,7 +184,7 @@ fn random_changes_under_load_give_no_wrong_answer_and_refuse_nobody() {
     let seed = from_env("PINTLE_SOAK_SEED").unwrap_or(u64::try_from(clock & 0xffff_ffff).unwrap()).max(1);
     eprintln!("PINTLE_SOAK_SEED={seed}");
     pods(&world);
-    let mut soak = Soak { api: Api::new(), truth: Truth::new(VIPS.len()), dice: Dice(seed), nft: Nft::open().unwrap() };
+    let mut soak = Soak { api: Api::new(), truth: Truth::new(VIPS.len()), dice: Dice(seed) };
     let all = set(&PODS);
     for at in 0..VIPS.len() {
         soak.api.put(SERVICES, Soak::object(at));
@@ -210,7 +192,6 @@ fn random_changes_under_load_give_no_wrong_answer_and_refuse_nobody() {
     }
     let mut proxy = start(&soak.api);
     eventually("everything is installed", SOON, || proxy.is_ready().then_some(()));
-    settled(&mut soak.nft);
     let mut clients = Vec::new();
     for (at, vip) in VIPS.iter().enumerate() {
         soak.truth.set(at, Allowed { servers: all.clone(), may_fail: false });
@@ -222,13 +203,12 @@ fn random_changes_under_load_give_no_wrong_answer_and_refuse_nobody() {
     clients.push(soak.truth.client(None, 0, "10.43.0.10:80".parse().unwrap()));
     let (begun, mut steps) = (Instant::now(), 0);
     while begun.elapsed() < Duration::from_secs(seconds) {
-        soak.step();
+        soak.step(&proxy);
         steps += 1;
         if steps % 200 == 0 {
             proxy.stop();
             proxy = start(&soak.api);
             eventually("everything is installed anew", SOON, || proxy.is_ready().then_some(()));
-            settled(&mut soak.nft);
         }
     }
     let wrong = soak.truth.finish(clients);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pintle_net::{netns, sysctl};
 use pintle_proxy_cases::{Client, Destination, World};
-use pintle_testkit::{MountNs, Netns};
+use pintle_testkit::{MountNs, Netns, eventually};
 use rustix::net::{AddressFamily, Protocol, SocketType, ipproto, sockopt};
 
 /// A transport to speak over.
@@ -126,6 +126,11 @@ impl Star {
     /// Gives the node an address more, or takes it again.
     pub fn node_has(&self, own: IpAddr, has: bool) {
         addr(if has { "add" } else { "del" }, None, own, "lo");
+        // The kernel makes the route of an IPv6 address later, and by that the rules know whose it is.
+        eventually("the route follows the address", Duration::from_secs(5), || {
+            let found = Command::new("ip").args(["route", "get", &own.to_string()]).output().unwrap();
+            (found.stdout.starts_with(b"local") == has).then_some(())
+        });
     }
 
     /// Asks as a client; whoever answers says its name and whom it saw. Waits for so long at most.

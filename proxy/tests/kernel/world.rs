@@ -100,7 +100,13 @@ fn converse(stream: &mut TcpStream, name: &str) {
 
 /// One TCP question from the calling thread's namespace.
 pub fn ask(to: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&to.parse().unwrap(), Duration::from_millis(700))?;
+    // Longer than it takes the kernel to try once more.
+    ask_within(to, Duration::from_millis(2500))
+}
+
+/// The same, given up earlier.
+pub fn ask_within(to: &str, wait: Duration) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to.parse().unwrap(), wait)?;
     ask_again(&mut stream)
 }
 

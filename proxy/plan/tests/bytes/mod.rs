@@ -70,7 +70,7 @@ pub fn happen(bytes: &[u8]) {
 
 fn load(planner: &mut Planner, kernel: &mut Kernel, batch: usize) {
     planner.absorb();
-    planner.load(batch).for_each(|ops| commit(kernel, &ops));
+    planner.load(batch).for_each(|part| commit(kernel, &part.ops()));
     is_as_planned(planner, kernel);
 }
 

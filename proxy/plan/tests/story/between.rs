@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use pintle_nft::trace::{Fate, Interface, Machine, Origin, Packet, SourceSeen, trace};
-use pintle_nft::{Kernel, Proto, Ruleset, Transaction};
+use pintle_nft::trace::{Fate, Interface, Machine, Origin, Packet, SourceSeen, trace, trace_amid};
+use pintle_nft::{Kernel, Proto, Ruleset, Transaction, diff};
 use pintle_proxy_plan::Planner;
+use pintle_proxy_plan::nftables::{Part, unhook};
 use proptest::prelude::*;
 
 use crate::config;
@@ -33,8 +34,11 @@ fn packets() -> Vec<Packet> {
 }
 
 fn fates(ruleset: &Ruleset, packets: &[Packet]) -> Vec<BTreeSet<Fate>> {
-    let machine = Machine { local: ["192.0.2.1".parse().unwrap()].into(), ..Machine::default() };
-    packets.iter().map(|packet| trace(ruleset, &machine, *packet)).collect()
+    packets.iter().map(|packet| trace(ruleset, &machine(), *packet)).collect()
+}
+
+fn machine() -> Machine {
+    Machine { local: ["192.0.2.1".parse().unwrap()].into(), ..Machine::default() }
 }
 
 /// To be seen as this machine is always right: the answer comes back through us. To be seen as oneself is right only
@@ -59,17 +63,17 @@ proptest! {
         let packets = packets();
         let mut planner = Planner::new(config());
         let mut kernel = Kernel::default();
-        planner.load(100).try_for_each(|b| kernel.commit(&b)).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        loaded(&mut planner, &mut kernel, 100, |_, _| Ok(()))?;
         for step in &story {
             let before = fates(kernel.ruleset(), &packets);
             step.iter().for_each(|h| note(&mut planner, h));
             let whole = planner.update().transaction;
             let after = fates(&planner.full(), &packets);
-            for batch in &Transaction::in_batches(whole.batches.concat(), max).batches {
+            for batch in &diff::in_batches(whole.batches.concat(), max) {
                 kernel.commit(batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
                 for (at, now) in fates(kernel.ruleset(), &packets).iter().enumerate() {
                     for fate in now {
-                        let (packet, batch) = (&packets[at], Transaction { batches: vec![batch.clone()] });
+                        let (packet, batch) = (&packets[at], Transaction::of(vec![batch.clone()]));
                         prop_assert!(
                             is_right(fate, &before[at], &after[at]),
                             "{packet:?}: {fate}, which is neither of {:?} nor of {:?}, after\n{}",
@@ -82,9 +86,35 @@ proptest! {
         }
     }
 
-    /// While a full load is under way packets see what was there before, with the last batch all of the new.
+    /// A packet is not judged at one stroke: while it is, batches of one phase may come, between any two lookups.
     #[test]
-    fn a_load_takes_over_at_one_stroke(
+    fn no_packet_is_lost_amid_the_rules(
+        story in prop::collection::vec(prop::collection::vec(happening(), 1..4), 1..5), max in 1..4_usize
+    ) {
+        let packets = packets();
+        let mut planner = Planner::new(config());
+        let mut kernel = Kernel::default();
+        loaded(&mut planner, &mut kernel, 100, |_, _| Ok(()))?;
+        for step in &story {
+            let before = fates(kernel.ruleset(), &packets);
+            step.iter().for_each(|h| note(&mut planner, h));
+            let whole = planner.update().transaction;
+            let after = fates(&planner.full(), &packets);
+            for phase in whole.phases() {
+                let mut seen = vec![kernel.ruleset().clone()];
+                for batch in diff::in_batches(phase.concat(), max) {
+                    kernel.commit(&batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
+                    amid(&seen, kernel.ruleset(), &packets, (&before, &after))?;
+                    seen.push(kernel.ruleset().clone());
+                }
+            }
+        }
+    }
+
+    /// While a full load is under way packets see what was there before; then all of the new. While both tables have
+    /// hooks, and while packets are in the old one, they see one or the other.
+    #[test]
+    fn a_load_takes_over_without_a_gap(
         story in prop::collection::vec(happening(), 1..10), then in prop::collection::vec(happening(), 1..10), batch in 1..30_usize
     ) {
         let packets = packets();
@@ -93,15 +123,58 @@ proptest! {
         for noted in [&story, &then] {
             noted.iter().for_each(|h| note(&mut planner, h));
             planner.absorb();
-            let before = fates(kernel.ruleset(), &packets);
-            let batches: Vec<_> = planner.load(batch).collect();
-            for (at, batch) in batches.iter().enumerate() {
-                kernel.commit(batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
-                if at + 1 < batches.len() {
-                    prop_assert_eq!(&fates(kernel.ruleset(), &packets), &before);
-                }
-            }
+            let (before, after) = (fates(kernel.ruleset(), &packets), fates(&planner.full(), &packets));
+            loaded(&mut planner, &mut kernel, batch, |was, is| amid(std::slice::from_ref(was), is, &packets, (&before, &after)))?;
             prop_assert_eq!(kernel.ruleset(), &planner.full());
         }
     }
+}
+
+/// A full load; `each` sees what was and what is after every batch.
+fn loaded(
+    planner: &mut Planner,
+    kernel: &mut Kernel,
+    batch: usize,
+    each: impl Fn(&Ruleset, &Ruleset) -> Result<(), TestCaseError>,
+) -> Result<(), TestCaseError> {
+    let old = planner.table();
+    let parts: Vec<Part> = planner.load(batch).collect();
+    for part in parts {
+        let serves = kernel.ruleset().tables.get(&old).is_some_and(|t| t.chains.values().any(|c| c.hook.is_some()));
+        let first = if matches!(part, Part::Remove(_)) && serves { unhook(&old) } else { Vec::new() };
+        for ops in [first, part.ops()] {
+            let before = kernel.ruleset().clone();
+            kernel.commit(&ops).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            each(&before, kernel.ruleset())?;
+        }
+    }
+    Ok(())
+}
+
+/// More chains and lookups than any packet needs.
+const READS_MAX: usize = 12;
+
+/// Packets that entered when one of these was installed, and met `now` at any moment of their way.
+fn amid(
+    seen: &[Ruleset],
+    now: &Ruleset,
+    packets: &[Packet],
+    (before, after): (&[BTreeSet<Fate>], &[BTreeSet<Fate>]),
+) -> Result<(), TestCaseError> {
+    let machine = machine();
+    for (was, reads) in seen.iter().flat_map(|was| (0..=READS_MAX).map(move |reads| (was, reads))) {
+        for (at, packet) in packets.iter().enumerate() {
+            for fate in &trace_amid(was, now, reads, &machine, *packet) {
+                prop_assert!(
+                    is_right(fate, &before[at], &after[at]),
+                    "{packet:?}: {fate}, which is neither of {:?} nor of {:?}, when after {reads} reads of\n{}\ncame\n{}",
+                    before[at],
+                    after[at],
+                    pintle_nft::text::ruleset(was),
+                    pintle_nft::text::ruleset(now)
+                );
+            }
+        }
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use pintle_nft::{Data, Flow, Proto, Ruleset, SetKind, Transaction, diff};
+use pintle_proxy_plan::nftables::Part;
 use pintle_proxy_plan::{Change, Planner};
 use proptest::prelude::*;
 use serde_json::json;
@@ -55,7 +56,7 @@ proptest! {
         prop_assert!(planner.absorb().transaction.is_empty());
         let mut installed = Ruleset::default();
         for again in 0..2 {
-            let load = Transaction { batches: planner.load(batch).collect() };
+            let load = Transaction::of(planner.load(batch).map(Part::ops).collect());
             diff::apply(&mut installed, &load);
             prop_assert_eq!(&installed, &planner.full(), "load {}", again);
         }

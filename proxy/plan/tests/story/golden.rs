@@ -117,12 +117,16 @@ fn a_change_is_as_large_as_what_changed() {
 
     no endpoints
     replace element ip pintle service-ips { 0x0a2b00080600000000500000 : goto reject }
+
+    # when packets under way have left
     delete element ip pintle endpoints { 0x0a2b0008060000000050000000000000 }
     delete element ip pintle endpoints { 0x0a2b0008060000000050000001000000 }
 
     the Service is gone, and with it the only one with three
     delete element ip pintle unused-ports { 0x0a2b0007 }
     delete element ip pintle service-ips { 0x0a2b00070600000000500000 }
+
+    # when packets under way have left
     delete element ip pintle endpoints { 0x0a2b0007060000000050000000000000 }
     delete element ip pintle endpoints { 0x0a2b0007060000000050000001000000 }
     delete element ip pintle endpoints { 0x0a2b0007060000000050000002000000 }
