@@ -51,6 +51,9 @@ fn a_full_disk_leaves_nothing_half_made() {
     rustix::mount::mount_remount(&small, flags, size("20m").as_c_str()).unwrap();
     store.import(Source::Path(&bench.layout()), &ImportOptions::default()).unwrap();
     assert_eq!(store.list().unwrap().len(), 1);
+    drop(store);
+    // Mounted, it would keep the directory around it from vanishing.
+    rustix::mount::unmount(&small, rustix::mount::UnmountFlags::empty()).unwrap();
 }
 
 const CHILD: &str = "PINTLE_TEST_IMPORT";

@@ -18,7 +18,9 @@ pub fn enter(what_for: &str) -> Option<tempfile::TempDir> {
     }
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-    Some(tempfile::tempdir().unwrap())
+    // What is mounted in there goes with the namespace; elsewhere the directory could not be removed.
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID, None::<&str>).unwrap();
+    Some(tempfile::tempdir_in("/run").unwrap())
 }
 
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {

@@ -28,7 +28,8 @@ pub fn world(what_for: &str) -> Option<World> {
         return None;
     }
     let (_mounts, _netns) = (MountNs::private(), Netns::fresh());
-    let world = World { dir: tempfile::tempdir().unwrap(), _netns, _mounts };
+    // In the private /run: what is mounted in it could not be removed elsewhere, and goes with the namespace there.
+    let world = World { dir: tempfile::tempdir_in("/run").unwrap(), _netns, _mounts };
     // Outside and node share a link; the node's default route leads there, and outside routes everything back.
     let link = NodeLink {
         netns: world.path("outside"),
