@@ -378,10 +378,16 @@ spec: {clusterIP: 10.43.0.10, ports: [{port: 80}]}
 ";
 
     fn explained() -> Explained {
+        explained_in("").unwrap()
+    }
+
+    fn explained_in(mode: &str) -> Result<Explained, ExplainError> {
         let mut objects = Objects::default();
         objects.read(OBJECTS).unwrap();
         let range = |text: &str| vec![text.parse().unwrap()];
-        Explained::new(&ProxyConfig::new("here", range("10.42.0.0/16"), range("10.43.0.0/16")), &objects).unwrap()
+        let mut config = ProxyConfig::new("here", range("10.42.0.0/16"), range("10.43.0.0/16"));
+        config.kube.mode = mode.to_owned();
+        Explained::new(&config, &objects)
     }
 
     fn asked(source: &str, destination: &str, port: u16) -> String {
@@ -512,5 +518,22 @@ spec: {clusterIP: 10.43.0.10, ports: [{port: 80}]}
         let error = objects.read("kind: Service\nspec: 5\n").unwrap_err();
         assert_eq!(error.to_string(), "document 1 is no Service");
         assert_eq!(objects.read("a: b\n---\n[").unwrap_err().to_string(), "document 2 is no YAML");
+    }
+
+    #[test]
+    fn a_plan_is_that_of_the_mode_and_a_trace_needs_rules_to_walk() {
+        let iptables = explained_in("iptables").unwrap();
+        let text = iptables.text();
+        assert!(
+            text.contains("# iptables-restore --noflush\n*nat\n") && text.contains("# ip6tables-restore"),
+            "{text}"
+        );
+        assert!(text.contains("-d 10.43.0.10/32 -p tcp -m tcp --dport 80"), "{text}");
+        assert_eq!(iptables.json()["mode"], "iptables");
+        let (source, destination) = ([192, 0, 2, 1].into(), [10, 43, 0, 10].into());
+        let question = Question { source, destination, port: 80, proto: Proto::Tcp, interface: None };
+        let refused = iptables.trace(&question).unwrap_err().to_string();
+        assert!(refused.starts_with("packets cannot be traced in mode iptables"), "{refused}");
+        assert!(explained_in("ipvs").is_err());
     }
 }

@@ -47,7 +47,11 @@ impl Mode for Iptables {
     }
 
     fn render(&self, map: &ServiceMap) -> String {
-        Planner::default().full(map).text().to_owned()
+        let program = match map.config().family {
+            Family::V4 => "iptables-restore",
+            Family::V6 => "ip6tables-restore",
+        };
+        format!("# {program} --noflush\n{}", Planner::default().full(map).text())
     }
 }
 

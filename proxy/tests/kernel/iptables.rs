@@ -21,6 +21,7 @@ use crate::happening::{Happening, happening, tell};
 use crate::load::{Allowed, Truth};
 use crate::objects::{service, web};
 use crate::running::{Running, SOON, a_udp_client_is_moved_with_its_endpoint, start, start_with, two_pods};
+use crate::vm;
 use crate::world::{ask, ask_from, nft_list, world};
 
 /// A tool looks at the canary this often, and the machine does other things too.
@@ -225,4 +226,39 @@ fn the_tools_take_any_order_of_changes_and_it_ends_where_a_full_load_would() {
         Ok(())
     };
     runner.run(&stories, run).unwrap();
+}
+
+/// Set where the kernel must not have nf_tables.
+const WITHOUT_NF_TABLES: &str = "PINTLE_WITHOUT_NF_TABLES";
+
+#[test]
+fn without_nf_tables_services_are_served_by_iptables_in_a_vm() {
+    vm::run(
+        "echo install nf_tables /bin/false > /etc/modprobe.d/test.conf && \
+         modprobe -a veth iptable_nat iptable_filter ip6table_nat ip6table_filter",
+        WITHOUT_NF_TABLES,
+        &["iptables::services_are_served_by_iptables_where_there_is_no_nf_tables"],
+    );
+}
+
+#[test]
+fn services_are_served_by_iptables_where_there_is_no_nf_tables() {
+    if std::env::var_os(WITHOUT_NF_TABLES).is_none() {
+        eprintln!("not here, where the kernel has nf_tables: in the VM of the test before");
+        return;
+    }
+    let Some(world) = world("iptables") else { return };
+    let before = saved();
+    let refused = mode::choose("nftables", mode::MODES, |_| config()).err().unwrap();
+    assert_eq!(refused.to_string(), "cannot serve Services in mode nftables");
+    assert_eq!(mode::choose("", mode::MODES, |_| config()).unwrap().mode.name(), "iptables");
+    let api = Api::new();
+    two_pods(&world, &api, json!({}));
+    let proxy = start(&api);
+    eventually("the Service answers", NOTICED, || ask("10.43.0.10:80").ok());
+    eventually("everything is installed", NOTICED, || proxy.is_ready().then_some(()));
+    assert!(saved().iter().any(|line| line.starts_with("-A KUBE-SERVICES")));
+    proxy.stop();
+    pintle_proxy::cleanup(pintle_proxy::config::TABLE).unwrap();
+    assert_eq!(saved(), before);
 }

@@ -18,4 +18,5 @@ mod running;
 mod sctp;
 mod soak;
 mod star;
+mod vm;
 mod world;

@@ -16,7 +16,7 @@ pub enum Explain {
     /// Print what would be programmed, and change nothing
     ///
     /// Reads Services, EndpointSlices and this node's Node from the API server, or from files. The text is as the mode's
-    /// own tool would show it (`nft list ruleset`); JSON also lists each Service with where it answers and who serves.
+    /// own tool would show or take it (`nft list ruleset`, `iptables-restore`); JSON also lists each Service with where it answers and who serves.
     Plan(Plan),
     /// Say where a packet goes and why
     ///
