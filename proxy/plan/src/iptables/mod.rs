@@ -108,7 +108,7 @@ impl Iptables {
         self.observed = Observed::default();
     }
 
-    /// The chains of these Services alone, into which nobody is led yet: to find out whose the kernel refuses.
+    /// The chains of these Services alone, without what leads into them: to find out whose the kernel refuses.
     #[must_use]
     pub fn own_chains(&self, map: &ServiceMap, services: &[Arc<ServiceName>]) -> Script {
         let mut change = TableChange::default();
