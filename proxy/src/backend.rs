@@ -25,7 +25,12 @@ pub trait Backend: Send {
     /// What is installed is not what we think: the next synchronisation installs everything.
     fn distrust(&mut self);
 
-    /// Carries out what was noted. Whatever fails is in the report, and the next synchronisation tries it again.
+    /// The next synchronisation tries again what was refused so far, and what failed.
+    fn try_again(&mut self) {
+        self.distrust();
+    }
+
+    /// Carries out what was noted. Whatever fails or is refused is in the report.
     fn sync(&mut self) -> Report;
 
     /// Counts what is served in a family; the cost is that of looking at every Service.

@@ -4,22 +4,21 @@
 //!  Unknown ── full load into the table that does not serve, which then takes over ──► AsPlanned ◄─┐
 //!     ▲  ▲                                                                              │   │      │ a change:
 //!     │  └── refused for reasons that pass, or the table was meddled with ──────────────┘   └──────┘ its own size
-//!     └───── a Service is refused: all are loaded anew without it, and so on until it changes
+//!     └───── what is refused belongs to no Service, or other changes went in before it
 //! ```
 //!
 //! A packet is judged lookup by lookup, so what packets under way may still look for is removed only when they have left:
 //! what is wanted comes first, in both families, and the rest of every transaction follows in rounds.
 //!
-//! Whatever the kernel refuses is traced to the Service it belongs to; that Service is left out (its address then
-//! refuses connections), the others are not concerned.
+//! Whatever the kernel refuses is traced to the Service it belongs to; that Service is left out of the change or load
+//! (its address then refuses connections) until it changes or is tried again; the others are not concerned.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pintle_net::nfnetlink::{Grain, NftError};
-use pintle_nft::{Action, Family, Name, Op, TableId, Transaction, Value};
-use pintle_proxy_plan::fragment::render;
-use pintle_proxy_plan::map::Served;
+use pintle_nft::{Action, Family, Op, TableId, Transaction};
 use pintle_proxy_plan::nftables::{LOAD_BATCH, Part, unhook};
 use pintle_proxy_plan::{Change, Claim, Config, Counts, Planner, ServiceName, Slot, Update};
 
@@ -41,31 +40,18 @@ pub struct NftBackend<K> {
 struct PerFamily {
     planner: Planner,
     installed: Installed,
-    /// Services the kernel refused, as they were then.
-    refused: BTreeMap<ServiceName, Refusal>,
+    /// Why the kernel refused the Services that are left out.
+    refused: BTreeMap<Arc<ServiceName>, String>,
     /// UDP frontends whose flows must be looked at once the rules are in: kept when a transaction fails.
     touched: BTreeSet<Claim>,
     /// What is removed once packets under way have left: a round of batches after the other.
     rounds: VecDeque<Vec<Vec<Op>>>,
 }
 
-struct Refusal {
-    served: Served,
-    why: String,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Installed {
     Unknown,
     AsPlanned,
-}
-
-/// An object of the table that belongs to one Service.
-#[derive(PartialEq, Eq, Hash)]
-enum Object {
-    Set(Name),
-    Chain(Name),
-    Element(Name, Value),
 }
 
 /// What was sent.
@@ -125,7 +111,16 @@ impl<K: Kernel> Backend for NftBackend<K> {
     fn distrust(&mut self) {
         for family in &mut self.families {
             family.installed = Installed::Unknown;
-            family.refused.clear();
+            family.planner.forgive();
+        }
+    }
+
+    fn try_again(&mut self) {
+        for family in &mut self.families {
+            match family.installed {
+                Installed::AsPlanned => family.planner.try_again(),
+                Installed::Unknown => family.planner.forgive(),
+            }
         }
     }
 
@@ -184,43 +179,34 @@ impl PerFamily {
     fn sync(&mut self, kernel: &mut impl Kernel) -> (FamilyReport, Update) {
         let begun = Instant::now();
         let mut sent = Sent::default();
-        let incremental = self.installed == Installed::AsPlanned && self.refused.is_empty();
+        let incremental = self.installed == Installed::AsPlanned;
         let mut update = if incremental { self.planner.update() } else { self.planner.absorb() };
         self.touched.append(&mut update.touched);
         let mut extent = Extent::Nothing;
         let mut outcome = Ok(());
-        if incremental {
-            if !update.transaction.is_empty() {
-                extent = Extent::Incremental;
-                outcome = self.change(kernel, &mut sent, &update.transaction);
-            }
+        if incremental && !update.transaction.is_empty() {
+            extent = Extent::Incremental;
+            outcome = self.change(kernel, &mut sent, &mut update);
             // Nobody but us should know why it was refused: the whole truth comes with a full load.
             self.installed = if outcome.is_ok() { Installed::AsPlanned } else { Installed::Unknown };
         }
-        if self.installed == Installed::Unknown || !incremental {
+        if self.installed == Installed::Unknown {
             extent = Extent::Full;
             outcome = self.load(kernel, &mut sent);
             self.installed = if outcome.is_ok() { Installed::AsPlanned } else { Installed::Unknown };
         }
+        self.refused.retain(|name, _| self.planner.left_out().contains(name));
         let report = FamilyReport {
             family: self.planner.config().family,
             extent,
             ops: sent.ops,
             took: begun.elapsed(),
             longest: sent.longest,
-            refused: self.refused.iter().map(|(name, r)| (name.clone(), r.why.clone())).collect(),
+            refused: self.refused.iter().map(|(name, why)| ((**name).clone(), why.clone())).collect(),
             flows: Ok(0),
             outcome: outcome.map_err(Into::into),
         };
         (report, update)
-    }
-
-    fn change(&mut self, kernel: &mut impl Kernel, sent: &mut Sent, transaction: &Transaction) -> Result<(), NftError> {
-        let mut phases = transaction.phases();
-        let first = phases.next().unwrap_or_default();
-        first.iter().try_for_each(|batch| sent.batch(kernel, batch, Grain::Coarse))?;
-        self.rounds = phases.map(<[Vec<Op>]>::to_vec).collect();
-        Ok(())
     }
 
     /// Carries out one round of removals; after the last, flows are looked at.
@@ -244,24 +230,56 @@ impl PerFamily {
         }
     }
 
-    /// Loads everything, and again without the Services the kernel refuses.
-    fn load(&mut self, kernel: &mut impl Kernel, sent: &mut Sent) -> Result<(), NftError> {
-        self.touched.extend(self.planner.frontends().into_iter().filter(|c| c.proto() == pintle_nft::Proto::Udp));
-        let map = self.planner.map();
-        // One that has changed since may do better now.
-        self.refused.retain(|name, refusal| map.get(name) == Some(&refusal.served));
+    /// Puts a transaction in effect; what it removes waits for later rounds. Of a failure, the refused operations, unless
+    /// something is installed already.
+    fn first_phase(
+        &mut self,
+        kernel: &mut impl Kernel,
+        sent: &mut Sent,
+        transaction: &Transaction,
+    ) -> Result<(), (NftError, Vec<Op>)> {
+        let mut phases = transaction.phases();
+        let first = phases.next().unwrap_or_default();
+        let of = |at: &[usize]| at.iter().filter_map(|n| first[0].get(*n)).cloned().collect();
+        sent.all(kernel, first).map_err(|(batch, error)| {
+            let refused = match &error {
+                NftError::Refused { at, .. } if batch == 0 && !error.is_transient() => of(at),
+                _ => Vec::new(),
+            };
+            (error, refused)
+        })?;
+        self.rounds = phases.map(<[Vec<Op>]>::to_vec).collect();
+        Ok(())
+    }
+
+    /// Puts a change in effect, and again without the Services the kernel refuses, as long as nothing of it is installed.
+    fn change(&mut self, kernel: &mut impl Kernel, sent: &mut Sent, update: &mut Update) -> Result<(), NftError> {
         for _ in 0..ROUNDS_MAX {
-            let Some(refused) = self.load_once(kernel, sent)? else { return Ok(()) };
-            let before = self.refused.len();
-            self.blame(&refused);
-            if self.refused.len() == before {
-                return Err(refused.into_iter().next().map_or(NftError::Overrun { ops: sent.ops }, |(_, error)| error));
+            let Err((error, refused)) = self.first_phase(kernel, sent, &update.transaction) else { return Ok(()) };
+            let named = self.planner.leave_out_of(update, &refused.iter().collect::<Vec<_>>());
+            if named.is_empty() {
+                return Err(error);
             }
+            self.refused.extend(named.into_keys().map(|name| (name, why(&error))));
         }
         Err(NftError::Overrun { ops: sent.ops })
     }
 
-    /// Loads everything but refused Services into the table that does not serve. What the kernel refuses is returned,
+    /// Loads everything, and again without the Services the kernel refuses.
+    fn load(&mut self, kernel: &mut impl Kernel, sent: &mut Sent) -> Result<(), NftError> {
+        self.touched.extend(self.planner.frontends().into_iter().filter(|c| c.proto() == pintle_nft::Proto::Udp));
+        for _ in 0..ROUNDS_MAX {
+            let Some(refused) = self.load_once(kernel, sent)? else { return Ok(()) };
+            let named = self.planner.leave_out(&refused.iter().map(|(op, _)| op).collect::<Vec<_>>());
+            if named.is_empty() {
+                return Err(refused.into_iter().next().map_or(NftError::Overrun { ops: sent.ops }, |(_, error)| error));
+            }
+            self.refused.extend(named.into_iter().map(|(name, at)| (name, why(&refused[at].1))));
+        }
+        Err(NftError::Overrun { ops: sent.ops })
+    }
+
+    /// Loads everything but who is left out into the table that does not serve. What the kernel refuses is returned,
     /// and then the old table goes on serving.
     fn load_once(
         &mut self,
@@ -275,7 +293,6 @@ impl PerFamily {
             (_, false) | (true, true) => (Slot::Second, second, first),
         };
         self.planner.set_slot(slot);
-        let without = self.objects_of_refused();
         let mut refused: Vec<(Op, NftError)> = Vec::new();
         for part in self.planner.load(LOAD_BATCH) {
             let batch = match part {
@@ -294,38 +311,9 @@ impl PerFamily {
                     continue;
                 }
             };
-            let batch = if without.is_empty() {
-                batch
-            } else {
-                batch.into_iter().filter(|op| !without.contains_op(op)).collect()
-            };
             refused.extend(sent.sift(kernel, batch)?);
         }
         Ok((!refused.is_empty()).then_some(refused))
-    }
-
-    /// Finds the Services to whom the refused operations belong.
-    fn blame(&mut self, refused: &[(Op, NftError)]) {
-        for (name, served) in self.planner.map().iter() {
-            let fragment = render(self.planner.config(), name, served);
-            let (mut objects, mut shared) = (Objects::default(), Objects::default());
-            objects.add(&fragment.own.sets, fragment.own.chains.keys());
-            shared.add(&BTreeMap::new(), fragment.chains.keys());
-            if let Some((_, error)) = refused.iter().find(|(op, _)| objects.contains_op(op) || shared.contains_op(op)) {
-                let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-                self.refused.insert((**name).clone(), Refusal { served: served.clone(), why });
-            }
-        }
-    }
-
-    fn objects_of_refused(&self) -> Objects {
-        let mut objects = Objects::default();
-        for name in self.refused.keys() {
-            let Some(served) = self.planner.map().get(name) else { continue };
-            let own = render(self.planner.config(), name, served).own;
-            objects.add(&own.sets, own.chains.keys());
-        }
-        objects
     }
 
     /// UDP has no connections that end: a client that goes on sending keeps its flow, and with it the server it was
@@ -343,47 +331,9 @@ impl PerFamily {
     }
 }
 
-/// Objects of Services.
-#[derive(Default)]
-struct Objects(HashSet<Object>);
-
-impl Objects {
-    fn add<'a>(&mut self, sets: &BTreeMap<Name, pintle_nft::Set>, chains: impl Iterator<Item = &'a Name>) {
-        for (name, set) in sets {
-            if is_shared(name) {
-                self.0.extend(set.elements.keys().map(|key| Object::Element(name.clone(), *key)));
-            } else {
-                self.0.insert(Object::Set(name.clone()));
-            }
-        }
-        self.0.extend(chains.map(|name| Object::Chain(name.clone())));
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn contains_op(&self, op: &Op) -> bool {
-        let has = |object| self.0.contains(&object);
-        match &op.action {
-            Action::AddTable | Action::DelTable => false,
-            Action::AddSet(name, _) | Action::DelSet(name) => has(Object::Set(name.clone())),
-            Action::AddChain(name, _)
-            | Action::DelChain(name)
-            | Action::FlushChain(name)
-            | Action::AddRule(name, _) => has(Object::Chain(name.clone())),
-            Action::AddElement(set, key, _) | Action::ReplaceElement(set, key, _) | Action::DelElement(set, key) => {
-                has(Object::Set(set.clone())) || has(Object::Element(set.clone(), *key))
-            }
-        }
-    }
-}
-
-/// Whether a set is one of the table's constant ones.
-fn is_shared(name: &Name) -> bool {
-    use pintle_proxy_plan::base;
-    [base::SERVICE_IPS, base::NODE_PORTS, base::ENDPOINTS, base::PORT_ENDPOINTS, base::UNUSED_PORTS, base::HAIRPIN]
-        .contains(&&**name)
+/// The kernel's word for it.
+fn why(error: &NftError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 impl Sent {
@@ -393,6 +343,18 @@ impl Sent {
         self.longest = self.longest.max(begun.elapsed());
         self.ops += ops.len();
         outcome
+    }
+
+    /// Sends batches; of a failure, which it was and which operations exactly.
+    fn all(&mut self, kernel: &mut impl Kernel, batches: &[Vec<Op>]) -> Result<(), (usize, NftError)> {
+        for (at, ops) in batches.iter().enumerate() {
+            let mut outcome = self.batch(kernel, ops, Grain::Coarse);
+            if outcome.as_ref().is_err_and(|e| matches!(e, NftError::Refused { .. }) && !e.is_transient()) {
+                outcome = self.batch(kernel, ops, Grain::Fine);
+            }
+            outcome.map_err(|error| (at, error))?;
+        }
+        Ok(())
     }
 
     /// Sends a batch without what the kernel refuses of it, which is returned.

@@ -316,8 +316,7 @@ impl Proxy {
             return self.distrust();
         }
         if self.retry.is_some_and(|at| at <= now) {
-            // What was refused is tried again too.
-            return self.distrust();
+            self.backend()?.try_again();
         }
         if !self.lend(|backend| backend.is_intact()).await? {
             return self.repair("our rules");
@@ -407,7 +406,8 @@ impl Proxy {
             self.watch.forget().await;
         }
         let mut report = self.lend(|backend| backend.sync()).await?;
-        self.retry = None;
+        // What is refused waits for its time, whatever else changes.
+        self.retry = self.retry.filter(|at| *at > Deadline::now());
         self.synced_at = Some(Deadline::now());
         if quiet {
             self.watch.resume().map_err(self.broken())?;
@@ -432,8 +432,9 @@ impl Proxy {
             }
         }
         if report.wants_retry() {
-            let at = Deadline::now() + self.backoff.delay();
-            self.retry = Some(self.retry.map_or(at, |earlier| earlier.min(at)));
+            let waits = report.is_installed() && self.retry.is_some();
+            let at = (!waits).then(|| Deadline::now() + self.backoff.delay());
+            self.retry = self.retry.into_iter().chain(at).min();
         } else {
             self.backoff.reset();
         }

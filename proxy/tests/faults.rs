@@ -145,9 +145,11 @@ fn a_service_the_kernel_refuses_is_left_out_and_named_and_the_others_work() {
     is(fates(&mut backend, "10.43.0.10"), &WEB);
     is(fates(&mut backend, "10.43.0.11"), &["REJECT"]);
 
-    // The others go on changing.
+    // The others go on changing, and that costs what they change.
     backend.note(Change::Slice(&web("web", &["10.42.0.2"])));
-    assert!(backend.sync().is_installed());
+    let report = backend.sync();
+    assert!(report.is_installed() && report.wants_retry(), "{report:?}");
+    assert_eq!((report.families[0].extent, report.families[0].refused.len()), (Extent::Incremental, 1));
     is(fates(&mut backend, "10.43.0.10"), &WEB[..1]);
 
     // It changes, to something the kernel takes.
@@ -163,13 +165,38 @@ fn what_was_refused_is_installed_when_there_is_room_again() {
     backend.kernel().refuse = Some(Box::new(no_sets_of_clients));
     backend.sync();
     backend.kernel().refuse = None;
-    // As the loop does it when it is time to try again.
-    backend.distrust();
-    assert!(!backend.sync().wants_retry());
+    // Nobody tries before it is time to.
+    assert!(backend.sync().wants_retry());
+    is(fates(&mut backend, "10.43.0.11"), &["REJECT"]);
+    backend.try_again();
+    let report = backend.sync();
+    assert!(!report.wants_retry(), "{report:?}");
+    assert_eq!(report.families[0].extent, Extent::Incremental);
     is(fates(&mut backend, "10.43.0.11"), &STICKY);
-    // And from then on a change costs its own size again.
-    backend.note(Change::Slice(&web("web", &["10.42.0.2"])));
-    assert_eq!(backend.sync().families[0].extent, Extent::Incremental);
+    is(fates(&mut backend, "10.43.0.10"), &WEB);
+}
+
+#[test]
+fn what_is_refused_again_and_again_costs_the_others_nothing() {
+    let mut backend = two_services();
+    backend.kernel().refuse = Some(Box::new(no_sets_of_clients));
+    backend.sync();
+    for n in 0..5 {
+        backend.try_again();
+        backend.note(Change::Slice(&web("web", if n % 2 == 0 { &["10.42.0.2"] } else { &["10.42.0.3"] })));
+        let report = backend.sync();
+        assert!(report.is_installed() && report.wants_retry(), "{report:?}");
+        assert_eq!((report.families[0].extent, report.families[0].refused.len()), (Extent::Incremental, 1));
+        is(fates(&mut backend, "10.43.0.10"), &[WEB[n % 2]]);
+        is(fates(&mut backend, "10.43.0.11"), &["REJECT"]);
+    }
+    // A full load leaves it out too, and the Service that goes leaves nothing behind.
+    backend.distrust();
+    assert_eq!(backend.sync().families[0].extent, Extent::Full);
+    backend.note(Change::ServiceGone(&service("sticky", "10.43.0.11", json!({}))));
+    let report = backend.sync();
+    assert!(report.is_installed() && !report.wants_retry(), "{report:?}");
+    is(fates(&mut backend, "10.43.0.11"), &["DROP"]);
 }
 
 #[test]
@@ -183,7 +210,7 @@ fn a_refused_change_of_one_service_leaves_the_others_as_they_are() {
     backend.note(Change::Slice(&web("sticky", &["10.42.0.4"])));
     let report = backend.sync();
     assert!(report.is_installed(), "{report:?}");
-    assert_eq!(report.families[0].refused.len(), 1);
+    assert_eq!((report.families[0].extent, report.families[0].refused.len()), (Extent::Incremental, 1));
     is(fates(&mut backend, "10.43.0.10"), &WEB);
     is(fates(&mut backend, "10.43.0.11"), &["REJECT"]);
 }

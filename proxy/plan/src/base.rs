@@ -49,6 +49,12 @@ const R0: Reg = Reg::new(0);
 const DESTINATION_NAT: i32 = -100;
 const SOURCE_NAT: i32 = 100;
 
+/// Whether a set is one that every table has, so that only its elements are a Service's own.
+#[must_use]
+pub fn is_constant(set: &str) -> bool {
+    [SERVICE_IPS, NODE_PORTS, ENDPOINTS, PORT_ENDPOINTS, UNUSED_PORTS, HAIRPIN].contains(&set)
+}
+
 /// The table's identity.
 #[must_use]
 pub fn table_id(config: &Config) -> TableId {

@@ -14,6 +14,7 @@
 
 pub mod backend;
 pub mod base;
+mod blame;
 mod claims;
 pub mod config;
 pub mod endpoints;

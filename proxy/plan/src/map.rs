@@ -144,7 +144,11 @@ impl ServiceMap {
     /// How a Service is served.
     #[must_use]
     pub fn get(&self, name: &ServiceName) -> Option<&Served> {
-        self.services.get(name)?.served.as_deref()
+        self.served(name).map(|served| &**served)
+    }
+
+    pub(crate) fn served(&self, name: &ServiceName) -> Option<&Arc<Served>> {
+        self.services.get(name)?.served.as_ref()
     }
 
     /// All frontends there are: what a full load touches.

@@ -2,7 +2,9 @@
 //! (chains per number of servers, sets of addresses), which appear with their first user and go with their last, and
 //! the order of a full load.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use pintle_nft::{Action, Data, Name, Op, Ruleset, Table, TableId, Transaction, Value, diff};
 
@@ -10,15 +12,30 @@ use crate::backend::Backend;
 use crate::base;
 use crate::config::Config;
 use crate::fragment::{Fragment, render};
-use crate::map::{Changed, ServiceMap};
+use crate::map::{Changed, Served, ServiceMap};
+use crate::service::ServiceName;
 
 /// How many operations a batch of a full load has at least, but for the last.
 pub const LOAD_BATCH: usize = 6_000;
 
-/// How many Services use what they share.
+/// What is rendered, as far as the Services alone do not say it.
 #[derive(Debug, Default)]
 pub struct Nftables {
+    /// How many Services use what they share.
     users: HashMap<Shared, u32>,
+    /// Services that the kernel refused: their addresses refuse connections, nothing else of them is there.
+    left_out: BTreeSet<Arc<ServiceName>>,
+    /// Whether the next change tries them again.
+    again: bool,
+}
+
+/// What a transaction is the difference of, so that another can be made without what the kernel refuses of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// The Services concerned.
+    pub services: Vec<Arc<ServiceName>>,
+    installed: Ruleset,
+    wanted: Ruleset,
 }
 
 /// Something several Services use.
@@ -36,13 +53,32 @@ impl Backend for Nftables {
     }
 
     fn change(&mut self, map: &ServiceMap, changes: &[Changed]) -> Transaction {
+        self.difference(map, changes).transaction()
+    }
+}
+
+impl Difference {
+    /// What leads from one side to the other.
+    #[must_use]
+    pub fn transaction(&self) -> Transaction {
+        diff::diff(&self.installed, &self.wanted)
+    }
+}
+
+impl Nftables {
+    /// What follows from changes of the map; see [`Backend::change`]. A Service that was left out and has changed may
+    /// do better now.
+    pub fn difference(&mut self, map: &ServiceMap, changes: &[Changed]) -> Difference {
         let config = map.config();
+        let again = if std::mem::take(&mut self.again) { self.once_more(map, changes) } else { Vec::new() };
         let (mut installed, mut wanted) = (base_sets(config), base_sets(config));
         let mut uses: HashMap<Shared, i64> = HashMap::new();
         let mut chains = BTreeMap::new();
-        for change in changes {
-            let rendered = |served| render(config, &change.name, served);
-            let (gone, come) = (change.before.as_deref().map(rendered), change.after.as_deref().map(rendered));
+        for change in changes.iter().chain(&again) {
+            let rendered = |served: &Arc<Served>| render(config, &change.name, served);
+            let (gone, come) = (change.before.as_ref().map(rendered), change.after.as_ref().map(rendered));
+            let was_out = self.left_out.remove(&change.name);
+            let gone = gone.map(|fragment| if was_out { without_service(fragment) } else { fragment });
             for (fragment, table, by) in [(gone, &mut installed, -1), (come, &mut wanted, 1)] {
                 let Some(fragment) = fragment else { continue };
                 count(&mut uses, &fragment, by);
@@ -51,16 +87,67 @@ impl Backend for Nftables {
             }
         }
         self.share(uses, &chains, &mut installed, &mut wanted);
-        diff::diff(&of(config, installed), &of(config, wanted))
+        let services = changes.iter().chain(&again).map(|change| change.name.clone()).collect();
+        Difference { services, installed: of(config, installed), wanted: of(config, wanted) }
     }
-}
 
-impl Nftables {
+    /// The Services left out that did not change, as if they did.
+    fn once_more(&self, map: &ServiceMap, changes: &[Changed]) -> Vec<Changed> {
+        let same = self.left_out.iter().filter(|name| !changes.iter().any(|c| c.name == **name));
+        let served = same.filter_map(|name| Some((name.clone(), map.served(name)?.clone())));
+        served.map(|(name, served)| Changed { name, before: Some(served.clone()), after: Some(served) }).collect()
+    }
+
+    /// Leaves Services, none of which is left out yet, out of a difference of which nothing is installed.
+    pub fn leave_out_of<'a>(
+        &mut self,
+        map: &ServiceMap,
+        difference: &mut Difference,
+        names: impl Iterator<Item = &'a Arc<ServiceName>>,
+    ) {
+        let Some(table) = difference.wanted.tables.get_mut(&base::table_id(map.config())) else { return };
+        for name in names {
+            let Some(served) = map.get(name) else { continue };
+            let fragment = render(map.config(), name, served);
+            for chain in fragment.chains.into_keys() {
+                if self.last_use(Shared::Chain(chain.clone())) {
+                    table.chains.remove(&chain);
+                }
+            }
+            take_out(table, &fragment.own);
+            self.left_out.insert(name.clone());
+        }
+    }
+
+    /// Leaves Services out of whatever is loaded next.
+    pub fn leave_out<'a>(&mut self, names: impl Iterator<Item = &'a Arc<ServiceName>>) {
+        self.left_out.extend(names.cloned());
+    }
+
+    /// The Services left out.
+    #[must_use]
+    pub fn left_out(&self) -> &BTreeSet<Arc<ServiceName>> {
+        &self.left_out
+    }
+
+    /// Tries with the next change to install what was left out.
+    pub fn try_again(&mut self) {
+        self.again = !self.left_out.is_empty();
+    }
+
+    /// Leaves nobody out of the next load.
+    pub fn forgive(&mut self) {
+        self.left_out.clear();
+    }
+
     /// A full load into a fresh table, in batches: nothing of it works before the last, then all of it does, and the table
     /// `instead_of` is not needed any more. So no transaction holds the kernel up for long.
     pub fn load<'a>(&'a mut self, map: &'a ServiceMap, instead_of: Option<TableId>, batch: usize) -> Load<'a> {
         self.users.clear();
-        let services = Box::new(map.iter().map(|(name, served)| render(map.config(), name, served)));
+        self.again = false;
+        self.left_out.retain(|name| map.get(name).is_some());
+        let left_out = self.left_out.clone();
+        let services = Box::new(map.iter().map(move |(name, served)| rendered(map.config(), name, served, &left_out)));
         Load { backend: self, config: map.config(), services, instead_of, batch, stage: Stage::Frame }
     }
 
@@ -225,6 +312,21 @@ impl Load<'_> {
 }
 
 impl Nftables {
+    /// Counts one user less; whether it was the last.
+    fn last_use(&mut self, what: Shared) -> bool {
+        match self.users.entry(what) {
+            Entry::Occupied(mut users) if *users.get() > 1 => {
+                *users.get_mut() -= 1;
+                false
+            }
+            Entry::Occupied(users) => {
+                users.remove();
+                true
+            }
+            Entry::Vacant(_) => false,
+        }
+    }
+
     /// Counts one more user; whether it is the first.
     fn first_use(&mut self, what: Shared) -> bool {
         let users = self.users.entry(what).or_default();
@@ -236,10 +338,15 @@ impl Nftables {
 /// Everything, as it should be installed, for people and tests; an edge takes [`Nftables::load`].
 #[must_use]
 pub fn ruleset(map: &ServiceMap) -> Ruleset {
+    ruleset_without(map, &BTreeSet::new())
+}
+
+/// The same without these Services.
+pub(crate) fn ruleset_without(map: &ServiceMap, left_out: &BTreeSet<Arc<ServiceName>>) -> Ruleset {
     let config = map.config();
     let mut table = base::table(config);
     for (name, served) in map.iter() {
-        let fragment = render(config, name, served);
+        let fragment = rendered(config, name, served, left_out);
         for (set, key) in &fragment.elements {
             add_element(&mut table, set, *key);
         }
@@ -247,6 +354,32 @@ pub fn ruleset(map: &ServiceMap) -> Ruleset {
         merge(&mut table, fragment.own);
     }
     of(config, table)
+}
+
+fn rendered(
+    config: &Config,
+    name: &Arc<ServiceName>,
+    served: &Served,
+    left_out: &BTreeSet<Arc<ServiceName>>,
+) -> Fragment {
+    let fragment = render(config, name, served);
+    if left_out.contains(name) { without_service(fragment) } else { fragment }
+}
+
+/// What is installed of a Service that is left out: its address, which then refuses.
+fn without_service(fragment: Fragment) -> Fragment {
+    Fragment { elements: fragment.elements, ..Fragment::default() }
+}
+
+/// Takes a Service's own objects out of a table.
+fn take_out(table: &mut Table, own: &Table) {
+    for (name, gone) in &own.sets {
+        match table.sets.get_mut(name) {
+            Some(set) if base::is_constant(name) => set.elements.retain(|key, _| !gone.elements.contains_key(key)),
+            _ => drop(table.sets.remove(name)),
+        }
+    }
+    table.chains.retain(|name, _| !own.chains.contains_key(name));
 }
 
 fn of(config: &Config, table: Table) -> Ruleset {

@@ -1,16 +1,17 @@
 //! One family's Services, and the nftables table that serves them: the [`ServiceMap`] with its nftables rendering.
 //! Takes API objects in, gives transactions out; nothing here waits or sends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use pintle_nft::{Flow, Ruleset, TableId, Transaction};
+use pintle_nft::{Flow, Op, Ruleset, TableId, Transaction};
 
-use crate::backend::Backend;
 use crate::base;
+use crate::blame::blamed;
 use crate::config::Config;
 use crate::issue::Issue;
 use crate::map::{Change, Resolved, ServiceMap};
-use crate::nftables::{self, Nftables};
+use crate::nftables::{self, Difference, Nftables};
 use crate::outputs::{self, Counts, HealthChanges, HealthCheck, LoopbackChanges, LoopbackPort};
 use crate::service::{Claim, ServiceName};
 
@@ -27,12 +28,14 @@ pub struct Update {
     pub health: HealthChanges,
     /// Node ports to serve on loopback otherwise.
     pub loopback: LoopbackChanges,
+    difference: Difference,
 }
 
 impl Update {
-    fn of(resolved: Resolved, transaction: Transaction) -> Self {
+    fn of(resolved: Resolved, difference: Difference) -> Self {
         Self {
-            transaction,
+            transaction: difference.transaction(),
+            difference,
             health: outputs::health_changes(&resolved.changes),
             loopback: outputs::loopback_changes(&resolved.changes),
             touched: resolved.touched,
@@ -108,13 +111,48 @@ impl Planner {
     /// What follows from the changes noted since the last call, given that everything before is installed.
     pub fn update(&mut self) -> Update {
         let resolved = self.map.resolve();
-        let transaction = self.nftables.change(&self.map, &resolved.changes);
-        Update::of(resolved, transaction)
+        let difference = self.nftables.difference(&self.map, &resolved.changes);
+        Update::of(resolved, difference)
+    }
+
+    /// Makes another transaction of an update of which nothing is installed, without the Services these refused
+    /// operations belong to. They stay left out until they change, [`Planner::try_again`] or [`Planner::forgive`].
+    /// Returns whom it left out, and for which operation; nobody when it cannot tell.
+    pub fn leave_out_of(&mut self, update: &mut Update, refused: &[&Op]) -> BTreeMap<Arc<ServiceName>, usize> {
+        let mut named = blamed(&self.map, update.difference.services.iter(), refused);
+        named.retain(|name, _| !self.left_out().contains(name));
+        self.nftables.leave_out_of(&self.map, &mut update.difference, named.keys());
+        update.transaction = update.difference.transaction();
+        named
+    }
+
+    /// The same for a full load, of which another must follow.
+    pub fn leave_out(&mut self, refused: &[&Op]) -> BTreeMap<Arc<ServiceName>, usize> {
+        let mut named = blamed(&self.map, self.map.iter().map(|(name, _)| name), refused);
+        named.retain(|name, _| !self.left_out().contains(name));
+        self.nftables.leave_out(named.keys());
+        named
+    }
+
+    /// The Services left out.
+    #[must_use]
+    pub fn left_out(&self) -> &BTreeSet<Arc<ServiceName>> {
+        self.nftables.left_out()
+    }
+
+    /// Has the next update contain what is left out.
+    pub fn try_again(&mut self) {
+        self.nftables.try_again();
+    }
+
+    /// Has the next load contain what is left out.
+    pub fn forgive(&mut self) {
+        self.nftables.forgive();
     }
 
     /// The same where nothing is known to be installed: no transaction is made, and [`Planner::load`] must follow.
     pub fn absorb(&mut self) -> Update {
-        Update::of(self.map.resolve(), Transaction::default())
+        Update::of(self.map.resolve(), Difference::default())
     }
 
     /// Names the table that serves now, as found in the kernel at start.
@@ -144,7 +182,7 @@ impl Planner {
     /// Everything, as it should be installed.
     #[must_use]
     pub fn full(&self) -> Ruleset {
-        nftables::ruleset(&self.map)
+        nftables::ruleset_without(&self.map, self.nftables.left_out())
     }
 
     /// The table that serves.

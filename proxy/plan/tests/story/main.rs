@@ -11,6 +11,7 @@ mod changes;
 mod golden;
 mod happening;
 mod iptables;
+mod left_out;
 mod objects;
 mod table;
 mod xtables;
