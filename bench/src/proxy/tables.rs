@@ -80,7 +80,7 @@ fn whole_process(arguments: &Arguments, sizes: &[u32]) -> Result<()> {
 
 fn connections(arguments: &Arguments) -> Result<()> {
     println!(
-        "\n| new connections | Services | p50 µs | p99 µs | a second | direct, same run: p50 | p99 | a second | p50 to direct |"
+        "\n| new connections | Services | p50 µs | p99 µs | a second | direct, same run: p50 | p99 | a second | quietest turn, to direct µs |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     let largest = arguments.services.iter().copied().max().unwrap_or(1000);
@@ -89,7 +89,7 @@ fn connections(arguments: &Arguments) -> Result<()> {
         let (size, endpoints) = (services.to_string(), arguments.endpoints.to_string());
         let r = best(1, &["connect", system.word(), &size, &endpoints, &arguments.connections.to_string()])?;
         println!(
-            "| {} | {services} | {:.1} | {:.1} | {:.0} | {:.1} | {:.1} | {:.0} | {:+.0} % |",
+            "| {} | {services} | {:.1} | {:.1} | {:.0} | {:.1} | {:.1} | {:.0} | {:.1} to {:.1}: {:+.0} % |",
             system.name(),
             number(&r, "p50_us"),
             number(&r, "p99_us"),
@@ -97,7 +97,9 @@ fn connections(arguments: &Arguments) -> Result<()> {
             number(&r, "direct_p50_us"),
             number(&r, "direct_p99_us"),
             number(&r, "direct_per_second"),
-            100.0 * (number(&r, "p50_us") / number(&r, "direct_p50_us") - 1.0)
+            number(&r, "quiet_us"),
+            number(&r, "direct_quiet_us"),
+            100.0 * (number(&r, "quiet_us") / number(&r, "direct_quiet_us") - 1.0)
         );
     }
     Ok(())
