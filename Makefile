@@ -17,8 +17,8 @@ UNITS     := pintle.service pintle-server.service pintle-agent.service
 NEEDS := gcc:gcc make:make python3:python3 pip3:python3-pip ip:iproute2 nft:nftables busybox:busybox-static \
          iptables-legacy-restore:iptables unshare:util-linux curl:curl ps:procps script:bsdutils systemd-analyze:systemd
 
-.PHONY: help all deps tools build up down install uninstall test check conformance-runtime bench-cluster bench-runtime \
-        bench-proxy soak-proxy clean
+.PHONY: help all deps tools build up down install uninstall test check conformance-runtime conformance-runtime-v2 \
+        bench-cluster bench-runtime bench-proxy soak-proxy clean
 .DEFAULT_GOAL := build
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo 'make install    into PREFIX=$(PREFIX): binaries, systemd units, completions, manual pages'
 	@echo 'make test       everything CI runs'
 	@echo 'make conformance-runtime   the same cases against runc, crun and pintle-runc; writes docs/conformance.md'
+	@echo 'make conformance-runtime-v2   the cases on pure cgroup v2, in a VM'
 	@echo 'make bench-cluster, make bench-runtime, make bench-proxy   measure; print rows for docs/benchmarks.md'
 	@echo 'make check      what this machine lacks, and what that costs'
 	@echo 'make soak-proxy  ten minutes of changes under load'
@@ -110,6 +111,12 @@ conformance-runtime: deps build
 	cargo build --locked --package pintle-conformance
 	$(APART) $(TARGET_DIR)/debug/pintle-conformance --peers .cache/peers --report docs/conformance.md
 	PINTLE_PEERS=$(CURDIR)/.cache/peers cargo nextest run --locked --package pintle-runtime --test containerd
+
+# The cases alone, on pure cgroup v2, in a VM. Minutes: its processors are software.
+conformance-runtime-v2: deps build
+	cargo build --locked --package pintle-conformance
+	GUEST_ENV=TMPDIR=/var/lib/vm vagrant/vm/run.sh -m 1500 -d 2G -t 2400 -s $(CURDIR) -s $(abspath $(TARGET_DIR)) -- \
+	  $(abspath $(TARGET_DIR))/debug/pintle-conformance --pintle $(CURDIR)/bin/pintle-runc --workers 3
 
 # What containers cost with each of them, beside the floor; prints the tables of docs/benchmarks.md. Needs a quiet machine.
 # About seven minutes.

@@ -7,12 +7,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{Bundle, require_root, texts, until};
+use common::{Bundle, pure_v2, require_root, texts, until};
 use serde_json::{Value, json};
-
-fn pure_v2() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
-}
 
 /// A file of the container's cgroup: controller and name on v1, name on v2.
 fn read(bundle: &Bundle, v1: (&str, &str), v2: &str) -> String {
@@ -213,33 +209,7 @@ fn relative_and_odd_cgroup_paths_stay_within_the_hierarchy() {
 
 #[test]
 fn the_same_holds_on_cgroup_v2_in_a_vm() {
-    if pure_v2() || !require_root("QEMU and a kernel from Debian's packages") {
-        return;
-    }
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let own = std::env::current_exe().unwrap();
-    let runc = PathBuf::from(env!("CARGO_BIN_EXE_pintle-runc"));
-    let run = || {
-        Command::new(repository.join("vagrant/vm/run.sh"))
-            .args(["-m", "1024", "-t", "240", "-s"])
-            .arg(repository)
-            .arg("-s")
-            .arg(runc.parent().unwrap())
-            .args(["--", "bash", "runtime/tests/guest.sh"])
-            .arg(&own)
-            .arg(&runc)
-            .current_dir(repository)
-            .output()
-            .unwrap()
-    };
-    let mut output = run();
-    // Software emulation dies now and then (124, 125); the product's own failures have other codes.
-    if matches!(output.status.code(), Some(124 | 125)) {
-        output = run();
-    }
-    let (out, err, code) = texts(&output);
-    assert_eq!(code, 0, "{out}{err}");
-    assert!(out.contains("test result: ok."), "{out}{err}");
+    common::same_in_a_vm();
 }
 
 #[test]

@@ -1,5 +1,5 @@
 #!/bin/bash
 # Runs in a VM with pure cgroup v2 (vagrant/vm/run.sh): the tests of the binary named first, one at a time.
-#   guest.sh TEST-BINARY PINTLE-RUNC
+#   guest.sh TEST-BINARY
 set -euo pipefail
 "$1" --test-threads=1 --skip in_a_vm

@@ -195,3 +195,8 @@ fn a_broken_client_is_cut_off_and_others_are_served() {
     client.begin(&pod);
     pod.down(&mut client);
 }
+
+#[test]
+fn the_same_holds_on_cgroup_v2_in_a_vm() {
+    common::same_in_a_vm();
+}

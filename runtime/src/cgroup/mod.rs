@@ -15,7 +15,6 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use pintle_runtime_plan::systemd::Hierarchies;
 use pintle_runtime_plan::{CgroupJoin, Hierarchy};
 
 pub use layout::{Layout, detect};
@@ -72,11 +71,6 @@ impl Cgroups {
     /// Taken from a state file.
     pub fn known(paths: BTreeMap<String, PathBuf>) -> Cgroups {
         Cgroups { paths, optional: false }
-    }
-
-    /// Which kind of hierarchy they are in.
-    pub fn kind(&self) -> Hierarchies {
-        if self.unified().is_some() { Hierarchies::V2 } else { Hierarchies::V1 }
     }
 
     /// The one directory of v2.

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxResources, Spec};
 use pintle_dbus::Value;
-use pintle_runtime_plan::systemd::{self as plan, Hierarchies, Manager, Property, Unit};
+use pintle_runtime_plan::systemd::{self as plan, Manager, Property, Unit};
 use pintle_sys::clone::SingleThreaded;
 use serde::{Deserialize, Serialize};
 
@@ -128,11 +128,10 @@ impl Place {
         let what = || format!("start unit {}", self.unit.name);
         let mut bus = Bus::open(self.manager).trying(what)?;
         let holder = (!self.unit.is_slice()).then(|| Holder::fork(proof)).transpose()?;
-        let kind = self.cgroups.kind();
         let pid = holder.as_ref().map_or(0, Holder::pid);
-        let mut properties = plan::creation(&self.unit, pid, kind);
+        let mut properties = plan::creation(&self.unit, pid);
         if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
-            properties.extend(limits(kind, resources)?);
+            properties.extend(plan::limits(resources)?);
         }
         if let Some(annotations) = spec.annotations() {
             properties.extend(plan::from_annotations(annotations)?);
@@ -167,13 +166,6 @@ impl Place {
     }
 }
 
-fn limits(kind: Hierarchies, resources: &LinuxResources) -> Result<Vec<Property>> {
-    Ok(match kind {
-        Hierarchies::V1 => plan::limits_v1(resources),
-        Hierarchies::V2 => plan::limits_v2(resources)?,
-    })
-}
-
 /// The properties that this systemd knows. It is asked for its version only if that matters.
 fn known(bus: &mut Bus, properties: &[Property]) -> std::result::Result<Value, BusError> {
     let version = match plan::version_needed(properties) {
@@ -189,9 +181,9 @@ fn reset_failed(bus: &mut Bus, unit: &str) -> std::result::Result<(), BusError> 
 
 impl Recorded {
     /// Tells systemd of new limits, `old` being those before; gives what takes that back.
-    pub fn set(self, kind: Hierarchies, old: Option<&LinuxResources>, new: &LinuxResources) -> Result<Change> {
-        let new = limits(kind, new)?;
-        let old = old.map_or_else(|| Ok(Vec::new()), |old| limits(kind, old))?;
+    pub fn set(self, old: Option<&LinuxResources>, new: &LinuxResources) -> Result<Change> {
+        let new = plan::limits(new)?;
+        let old = old.map_or_else(|| Ok(Vec::new()), plan::limits)?;
         self.put(&new)?;
         Ok(Change { of: self, undo: plan::undo(&old, &new) })
     }

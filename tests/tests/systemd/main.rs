@@ -36,7 +36,7 @@ fn systemd_finds_nothing_to_complain_about_in_the_units() {
 /// One boot of the VM; the script gets the programs' directory as BIN.
 fn boot(script: &str, variables: &str) -> Output {
     let repository = repository();
-    let bin = target_binary("pintle").parent().unwrap().to_owned();
+    let bin = target_binary("pintle-runc").parent().unwrap().to_owned();
     let variables = format!("BIN={} {variables}", bin.display());
     Command::new(repository.join("vagrant/vm/run.sh"))
         .args(["-S", "-d", "2G", "-m", "2048", "-t", "400", "-s"])

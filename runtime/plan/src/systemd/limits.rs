@@ -4,7 +4,7 @@
 //! a part and rounds: the files, written afterwards, have the last word. What a limit may be is the files' matter too
 //! (`cgroup`), so a value that systemd would refuse is simply not told.
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources};
+use oci_spec::runtime::{LinuxCpu, LinuxResources};
 use pintle_dbus::Value;
 
 use super::{Property, property};
@@ -21,24 +21,8 @@ const KNOWS_CPUSET: u32 = 244;
 /// A CPUWeight of 0 makes the group idle.
 const KNOWS_IDLE: u32 = 252;
 
-/// The properties for cgroup v1.
-pub fn limits_v1(resources: &LinuxResources) -> Vec<Property> {
-    let mut properties = Vec::new();
-    let memory = resources.memory().and_then(|memory| memory.limit());
-    add(&mut properties, "MemoryLimit", memory.filter(|limit| *limit != 0).map(or_infinity));
-    if let Some(cpu) = resources.cpu() {
-        add(&mut properties, "CPUShares", cpu.shares().filter(|shares| *shares != 0));
-        add_bandwidth(&mut properties, cpu);
-        add_cpuset(&mut properties, cpu);
-    }
-    let weight = resources.block_io().as_ref().and_then(LinuxBlockIo::weight);
-    add(&mut properties, "BlockIOWeight", weight.filter(|weight| *weight != 0).map(u64::from));
-    add_tasks(&mut properties, resources);
-    properties
-}
-
-/// The properties for cgroup v2.
-pub fn limits_v2(resources: &LinuxResources) -> Result<Vec<Property>, ResourceError> {
+/// The properties for these limits.
+pub fn limits(resources: &LinuxResources) -> Result<Vec<Property>, ResourceError> {
     let mut properties = Vec::new();
     if let Some(memory) = resources.memory() {
         let set = |value: Option<i64>| value.filter(|value| *value != 0).map(or_infinity);

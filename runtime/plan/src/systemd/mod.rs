@@ -2,7 +2,7 @@
 //! mean for them.
 //!
 //! Owns: deciding. Does not own: talking to systemd, and what it does not know, which is written to files
-//! (`cgroup`). Names, defaults and values are runc's, so that whoever looks after containers with systemctl finds
+//! (`cgroup`), and cgroup v1, where it would have to be told the device rules. Names, defaults and values are runc's, so that whoever looks after containers with systemctl finds
 //! the same.
 
 mod annotations;
@@ -12,7 +12,7 @@ mod unit;
 use pintle_dbus::Value;
 
 pub use annotations::{AnnotationError, from_annotations};
-pub use limits::{limits_v1, limits_v2};
+pub use limits::limits;
 pub use unit::{Manager, Unit, UnitError};
 
 /// One property of a unit.
@@ -30,22 +30,12 @@ fn property(name: &str, value: Value) -> Property {
     Property { name: name.to_owned(), value, since: 0 }
 }
 
-/// The accounting of each kind of hierarchy: a controller that is joined later has missed what was before.
-const ACCOUNTING_V1: [&str; 4] = ["MemoryAccounting", "CPUAccounting", "BlockIOAccounting", "TasksAccounting"];
-const ACCOUNTING_V2: [&str; 4] = ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"];
-
-/// Which kind of hierarchy the host has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hierarchies {
-    /// One per controller.
-    V1,
-    /// One for all.
-    V2,
-}
+/// A controller that is joined later has missed what was before.
+const ACCOUNTING: [&str; 4] = ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"];
 
 /// What a unit is made with, without its limits. A scope is made around the process `holder`; a slice holds none and
 /// cannot be delegated.
-pub fn creation(unit: &Unit, holder: u32, kind: Hierarchies) -> Vec<Property> {
+pub fn creation(unit: &Unit, holder: u32) -> Vec<Property> {
     let mut properties = vec![property("Description", Value::str(format!("pintle container {}", unit.label)))];
     if unit.is_slice() {
         properties.push(property("Wants", Value::strings(&[&unit.slice])));
@@ -54,15 +44,9 @@ pub fn creation(unit: &Unit, holder: u32, kind: Hierarchies) -> Vec<Property> {
         properties.push(property("Delegate", Value::Bool(true)));
         properties.push(property("PIDs", Value::Array("u".to_owned(), vec![Value::U32(holder)])));
     }
-    let accounting = match kind {
-        Hierarchies::V1 => ACCOUNTING_V1,
-        Hierarchies::V2 => ACCOUNTING_V2,
-    };
-    properties.extend(accounting.map(|name| property(name, Value::Bool(true))));
-    if kind == Hierarchies::V2 {
-        // One whose start failed is forgotten by itself (v236, older than any systemd on pure v2).
-        properties.push(property("CollectMode", Value::str("inactive-or-failed")));
-    }
+    properties.extend(ACCOUNTING.map(|name| property(name, Value::Bool(true))));
+    // One whose start failed is forgotten by itself (v236, older than any systemd on pure v2).
+    properties.push(property("CollectMode", Value::str("inactive-or-failed")));
     // Containers end when whoever made them says so, not with the targets of a shutdown.
     properties.push(property("DefaultDependencies", Value::Bool(false)));
     properties

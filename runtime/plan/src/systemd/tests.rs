@@ -40,7 +40,7 @@ fn shown(properties: &[Property]) -> Vec<String> {
 fn a_scope_is_made_around_its_holder_and_a_slice_without_one() {
     let scope = Unit::locate(Some("a-b.slice:p:n"), "id", Manager::System).unwrap();
     assert_eq!(
-        shown(&creation(&scope, 7, Hierarchies::V2)),
+        shown(&creation(&scope, 7)),
         [
             "Description=pintle container n",
             "Slice=a-b.slice",
@@ -56,21 +56,22 @@ fn a_scope_is_made_around_its_holder_and_a_slice_without_one() {
     );
     let slice = Unit::locate(Some("a.slice::a-b.slice"), "id", Manager::System).unwrap();
     assert_eq!(
-        shown(&creation(&slice, 7, Hierarchies::V1)),
+        shown(&creation(&slice, 7)),
         [
             "Description=pintle container a-b.slice",
             "Wants=a.slice",
             "MemoryAccounting=true",
             "CPUAccounting=true",
-            "BlockIOAccounting=true",
+            "IOAccounting=true",
             "TasksAccounting=true",
+            "CollectMode=inactive-or-failed",
             "DefaultDependencies=false",
         ]
     );
 }
 
 #[test]
-fn limits_of_v2_become_properties() {
+fn limits_become_properties() {
     let table: [(serde_json::Value, &[&str]); 20] = [
         (json!({}), &[]),
         (json!({"memory": {"limit": 1024}}), &["MemoryMax=1024"]),
@@ -105,32 +106,14 @@ fn limits_of_v2_become_properties() {
         (json!({"unified": {"memory.oom.group": "1", "cpu.max": "a b", "pids.max": "x", "cpu.idle": "0"}}), &[]),
     ];
     for (value, expected) in table {
-        assert_eq!(shown(&limits_v2(&resources(value.clone())).unwrap()), expected, "{value}");
+        assert_eq!(shown(&limits(&resources(value.clone())).unwrap()), expected, "{value}");
     }
-    assert!(limits_v2(&resources(json!({"memory": {"limit": 9, "swap": 5}}))).is_err());
-}
-
-#[test]
-fn limits_of_v1_become_properties() {
-    let all = json!({
-        "memory": {"limit": 1024, "swap": 2048}, "cpu": {"shares": 512, "quota": 5000, "cpus": "0"},
-        "blockIO": {"weight": 500}, "pids": {"limit": 3}
-    });
-    let expected = [
-        "MemoryLimit=1024",
-        "CPUShares=512",
-        "CPUQuotaPerSecUSec=50000",
-        "AllowedCPUs=1",
-        "BlockIOWeight=500",
-        "TasksMax=3",
-    ];
-    assert_eq!(shown(&limits_v1(&resources(all))), expected);
-    assert_eq!(shown(&limits_v1(&resources(json!({"memory": {"limit": 0}, "cpu": {"shares": 0}})))), [""; 0]);
+    assert!(limits(&resources(json!({"memory": {"limit": 9, "swap": 5}}))).is_err());
 }
 
 #[test]
 fn a_version_of_systemd_is_told_what_it_knows() {
-    let properties = limits_v2(&resources(json!({"cpu": {"quota": 5000, "period": 100_000, "cpus": "0"}}))).unwrap();
+    let properties = limits(&resources(json!({"cpu": {"quota": 5000, "period": 100_000, "cpus": "0"}}))).unwrap();
     assert_eq!(version_needed(&properties), Some(244));
     assert_eq!(version_needed(&properties[1..2]), None);
     let told = |version: u32| match encode(&properties, version) {
@@ -147,7 +130,7 @@ fn a_version_of_systemd_is_told_what_it_knows() {
 
 #[test]
 fn a_change_is_taken_back_to_the_old_values_or_to_none() {
-    let limits = |value| limits_v2(&resources(value)).unwrap();
+    let limits = |value| limits(&resources(value)).unwrap();
     let old = limits(json!({"memory": {"limit": 100}, "pids": {"limit": 5}}));
     let new = limits(json!({"memory": {"limit": 50, "reservation": 7}, "cpu": {"shares": 2, "cpus": "0"}}));
     let expected = ["MemoryMax=100", "MemoryLow=0", "CPUWeight=infinity", "AllowedCPUs="];
