@@ -96,6 +96,11 @@ impl<T: Xtables> Backend for IptablesBackend<T> {
         }
     }
 
+    fn try_again(&mut self) {
+        // Of what is installed nothing is in doubt: they are taken in by the next change.
+        self.families.iter_mut().for_each(|family| family.refused.clear());
+    }
+
     fn sync(&mut self) -> Report {
         let mut report = Report::default();
         for family in &mut self.families {

@@ -133,13 +133,16 @@ fn what_was_refused_is_installed_when_it_is_possible_again() {
     let mut backend = ten_services();
     backend.tools().refuse = Some(("-m recent", Says::Kernel));
     backend.sync();
-    backend.tools().refuse = None;
     // As the loop does it when it is time to try again.
-    backend.distrust();
-    assert!(!backend.sync().wants_retry());
-    assert_eq!(served(&mut backend), 10);
-    backend.note(Change::Slice(&web("s1", &["10.42.0.2"])));
-    assert_eq!(backend.sync().families[0].extent, Extent::Incremental);
+    backend.try_again();
+    let report = backend.sync();
+    assert!(report.is_installed(), "{report:?}");
+    assert_eq!((left_out(&report).len(), served(&mut backend)), (1, 9));
+    backend.tools().refuse = None;
+    backend.try_again();
+    let report = backend.sync();
+    assert!(!report.wants_retry(), "{report:?}");
+    assert_eq!((report.families[0].extent, served(&mut backend)), (Extent::Incremental, 10));
 }
 
 #[test]

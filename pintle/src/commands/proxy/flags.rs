@@ -233,6 +233,19 @@ mod tests {
         assert_eq!((read.conntrack.max_per_core, read.oom_score_adj), (Some(0), Some(-998)));
         assert_eq!(read.node_port_addresses.unwrap().len(), 2);
         assert_eq!(read.feature_gates.len(), 2);
+        let read = configuration(&[
+            "--proxy-mode=iptables",
+            "--iptables-masquerade-bit=13",
+            "--iptables-sync-period=10s",
+            "--iptables-min-sync-period=2s",
+            "--masquerade-all",
+        ])
+        .unwrap();
+        let rules = read.rules("iptables");
+        assert_eq!((read.mode.as_str(), rules.masquerade_mark), ("iptables", 0x2000));
+        assert_eq!((rules.check_every.as_secs(), rules.hold.as_secs()), (10, 2));
+        assert!(read.iptables.masquerade_all && read.nftables.masquerade_all);
+        assert_eq!(read.rules("nftables").check_every.as_secs(), 30);
     }
 
     #[test]
