@@ -6,6 +6,7 @@
 
 pub mod device;
 pub mod error;
+pub mod hosts;
 pub mod ipam;
 pub mod link;
 pub mod netns;

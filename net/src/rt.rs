@@ -231,7 +231,7 @@ impl Rt {
         })
     }
 
-    fn change(
+    pub(crate) fn change(
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
@@ -244,7 +244,7 @@ impl Rt {
     }
 
     /// Sends one request and collects what comes back until the acknowledgement, the error or the end of the dump.
-    fn talk(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub(crate) fn talk(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence += 1;
         let mut request = NetlinkMessage::from(message);
         request.header.flags = flags;
@@ -280,18 +280,18 @@ impl Rt {
     }
 }
 
-fn is(error: &io::Error, errno: Errno) -> bool {
+pub(crate) fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno as i32)
 }
 
-fn ignore(result: Result<(), NetError>, errno: Errno) -> Result<(), NetError> {
+pub(crate) fn ignore(result: Result<(), NetError>, errno: Errno) -> Result<(), NetError> {
     match result {
         Err(NetError::Netlink { source, .. }) if is(&source, errno) => Ok(()),
         other => other,
     }
 }
 
-fn family(family: Family) -> AddressFamily {
+pub(crate) fn family(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,
@@ -343,7 +343,7 @@ fn describe(entry: &RouteEntry) -> String {
     format!("{}{via}{oif}", entry.dest)
 }
 
-fn read_link(message: &LinkMessage) -> Link {
+pub(crate) fn read_link(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         name: String::new(),

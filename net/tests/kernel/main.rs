@@ -2,5 +2,6 @@
 //! own, so that nothing can stay behind on the machine.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod hosts;
 mod links;
 mod sandbox;
