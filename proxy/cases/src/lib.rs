@@ -5,6 +5,7 @@
 mod objects;
 mod parse;
 pub mod synthetic;
+pub mod userspace;
 mod world;
 
 pub use world::World;

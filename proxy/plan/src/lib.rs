@@ -3,6 +3,7 @@
 //! ```text
 //! API objects ─► ServiceMap (who answers where, by whom; knows no packet filter)
 //!                    ├─► nftables ─► Ruleset, Transaction        the default backend
+//!                    ├─► userspace ─► addresses, listeners           where there is no packet filter
 //!                    ├─► outputs: health checks, loopback ports, flows to forget
 //!                    ├─► iptables ─► Script for iptables-restore     where the kernel has no nf_tables
 //!                    └─► any other `Backend`
@@ -27,6 +28,7 @@ pub mod outputs;
 pub mod planner;
 pub mod planners;
 pub mod service;
+pub mod userspace;
 
 pub use backend::Backend;
 pub use config::{Config, DetectLocal, Egress, Invalid, Masquerade, NodePortAddresses};

@@ -14,6 +14,7 @@ mod iptables;
 mod left_out;
 mod objects;
 mod table;
+mod userspace;
 mod xtables;
 
 use pintle_proxy_plan::{Change, Config, Planner};
