@@ -38,6 +38,12 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// The family of its addresses.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.dest().family()
+    }
+
     fn dest(&self) -> Cidr {
         match self {
             Self::Local(addr) => Cidr::host(*addr),

@@ -25,6 +25,7 @@ pub mod config;
 pub mod duration;
 mod events;
 pub mod explain;
+pub mod forward;
 mod health;
 mod health_checks;
 mod http_server;
@@ -43,6 +44,7 @@ mod packed;
 mod programming;
 mod run;
 mod servers;
+pub mod userspace_backend;
 pub mod xtables;
 
 pub use config::{ProxyConfig, ProxyError};

@@ -6,6 +6,7 @@
 use std::num::NonZero;
 
 use pintle_net::{NetError, sysctl};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::duration::GoDuration;
 use crate::kube_config::Conntrack;
@@ -55,6 +56,21 @@ pub fn switches(config: &Conntrack, cores: usize) -> Vec<Switch> {
 pub fn set(switches: &[Switch]) -> Vec<(Switch, NetError)> {
     let tried = switches.iter().map(|switch| (switch, sysctl::set(switch.name, &switch.value)));
     tried.filter_map(|(switch, outcome)| outcome.err().map(|e| (switch.clone(), e))).collect()
+}
+
+/// Descriptors this process may have.
+#[must_use]
+pub fn open_files() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Lets this process have as many descriptors as the system allows it; how many that is.
+pub fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
+    open_files()
 }
 
 /// Cores this process may use.

@@ -142,13 +142,9 @@ impl Outlets {
         self.metrics.local_ports_refused.set(self.refused_ports.len());
         // A thousand ports for the same reason are one sentence.
         if let Some(first) = refused.first() {
-            let note = format!(
-                "node port {}/{} does not answer on loopback: {}",
-                first.port,
-                first.proto.name(),
-                first.source
-            );
-            if self.said_first(first.source.to_string()) {
+            let note =
+                format!("node port {}/{} does not answer on loopback: {}", first.port, first.proto.name(), first.why);
+            if self.said_first(first.why.clone()) {
                 tracing::warn!(ports = refused.len(), "{note}");
             }
         }

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use pintle_client::{Backoff, Cache, Change as Event, Client, Subscription};
 use pintle_net::sysctl;
 use pintle_nft::Family;
-use pintle_proxy_plan::{Change, Config, DetectLocal, Egress, Invalid, NodePortAddresses};
+use pintle_proxy_plan::{Change, Config, DetectLocal, Egress, Invalid, Loopback, NodePortAddresses};
 use tokio::time::Instant as Deadline;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +44,7 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
     let mode = chosen.mode.name();
     let base = planner_config(&config, mode);
     enable_forwarding(&base)?;
-    set_limits(&config);
+    set_limits(&config, chosen.mode.tracks_connections());
     let ignored = config.kube.without_effect();
     if !ignored.is_empty() {
         tracing::warn!(fields = ignored.join(", "), "the configuration says things that have no effect here");
@@ -110,8 +110,9 @@ fn enable_forwarding(config: &Config) -> Result<(), ProxyError> {
 }
 
 /// What cannot be set is said once and left: a container may not be allowed to.
-fn set_limits(config: &ProxyConfig) {
-    for (switch, error) in limits::set(&limits::switches(&config.kube.conntrack, limits::cores())) {
+fn set_limits(config: &ProxyConfig, tracks_connections: bool) {
+    let tracking = tracks_connections.then(|| limits::switches(&config.kube.conntrack, limits::cores()));
+    for (switch, error) in limits::set(&tracking.unwrap_or_default()) {
         let cause = cause(&error);
         tracing::warn!(switch = switch.name, value = switch.value, cause, "cannot set a limit of connection tracking");
     }
@@ -139,6 +140,7 @@ pub(crate) fn planner_config(config: &ProxyConfig, mode: &str) -> Config {
             NodePorts::Primary => NodePortAddresses::Primary,
             NodePorts::In(ranges) => NodePortAddresses::In(ranges.clone()),
         },
+        loopback: if config.localhost_node_ports { Loopback::Answers } else { Loopback::Silent },
         // A text that is no address was refused before.
         node_addrs: config.kube.node_address().ok().flatten().into_iter().collect(),
         masquerade: rules.masquerade,

@@ -25,6 +25,8 @@ pub struct Config {
     pub service_ranges: Vec<Cidr>,
     /// Which of this machine's addresses answer on node ports.
     pub node_port_addresses: NodePortAddresses,
+    /// Whether node ports answer on loopback addresses too.
+    pub loopback: Loopback,
     /// Who is masqueraded on the way to a ClusterIP.
     pub masquerade: Masquerade,
     /// The bits of the packet mark that ask for masquerading; nobody else may use them.
@@ -57,6 +59,15 @@ pub enum NodePortAddresses {
     Primary,
     /// Those in these ranges.
     In(Vec<Cidr>),
+}
+
+/// Whether node ports answer on loopback addresses, where [`NodePortAddresses`] has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loopback {
+    /// They do.
+    Answers,
+    /// They do not.
+    Silent,
 }
 
 /// Who is masqueraded on the way to a ClusterIP.
@@ -103,6 +114,7 @@ impl Config {
             detect_local: DetectLocal::ClusterCidr,
             service_ranges,
             node_port_addresses: NodePortAddresses::All,
+            loopback: Loopback::Answers,
             masquerade: Masquerade::OffCluster,
             masquerade_mark: MASQUERADE_MARK,
             egress: Egress::Masquerade,

@@ -31,7 +31,7 @@ pub mod service;
 pub mod userspace;
 
 pub use backend::Backend;
-pub use config::{Config, DetectLocal, Egress, Invalid, Masquerade, NodePortAddresses};
+pub use config::{Config, DetectLocal, Egress, Invalid, Loopback, Masquerade, NodePortAddresses};
 pub use issue::{Issue, Problem};
 pub use map::{Change, ServiceMap};
 pub use outputs::{Counts, HealthCheck, LoopbackPort};

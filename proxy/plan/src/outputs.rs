@@ -2,12 +2,14 @@
 //! for an edge that listens.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pintle_nft::Proto;
 
 use crate::endpoints::Backend;
 use crate::map::{Changed, Served, ServiceMap};
 use crate::service::{Affinity, Claim, ServiceName, Via};
+use crate::userspace::{Guard, Listener, PortName, Sticky};
 
 /// A port at which load balancers ask whether this node serves a Service by itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,14 +24,29 @@ pub struct HealthCheck {
 /// opening loopback to the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoopbackPort {
-    /// Transport protocol.
-    pub proto: Proto,
+    /// Whose it is.
+    pub name: PortName,
     /// The node port.
     pub port: u16,
     /// Who serves; this node's own traffic goes to all servers, whatever the policy. Empty: refuse.
     pub servers: Vec<Backend>,
     /// Whether a client stays with its server. There is one client: this node.
     pub affinity: Affinity,
+}
+
+impl LoopbackPort {
+    /// What listens there; nobody where nobody serves.
+    #[must_use]
+    pub fn listener(&self) -> Option<Listener> {
+        let servers: Box<[Backend]> = self.servers.as_slice().into();
+        (!servers.is_empty()).then(|| Listener {
+            port: self.name.clone(),
+            insiders: servers.clone(),
+            outsiders: servers,
+            guard: Guard::default(),
+            sticky: Sticky::of(self.affinity),
+        })
+    }
 }
 
 /// Health checks that changed: by Service, what is to be answered now, or `None` for no more.
@@ -45,12 +62,12 @@ pub fn health_check(served: &Served) -> Option<HealthCheck> {
 }
 
 /// The loopback ports of a Service.
-pub fn loopback_ports(served: &Served) -> impl Iterator<Item = LoopbackPort> {
-    served.ports().flat_map(|(port, selection)| {
-        served.frontends(port).filter(|f| f.via == Via::NodePort).filter_map(|f| match f.at {
-            Claim::NodePort(proto, port) => Some(LoopbackPort {
-                proto,
-                port,
+pub fn loopback_ports<'a>(name: &'a Arc<ServiceName>, served: &'a Served) -> impl Iterator<Item = LoopbackPort> + 'a {
+    served.ports().flat_map(move |(port, selection)| {
+        served.frontends(port).filter_map(move |frontend| match frontend.at {
+            Claim::NodePort(_, number) => Some(LoopbackPort {
+                name: PortName::of(name, port),
+                port: number,
                 servers: selection.cluster.to_vec(),
                 affinity: served.service.affinity,
             }),
@@ -62,7 +79,7 @@ pub fn loopback_ports(served: &Served) -> impl Iterator<Item = LoopbackPort> {
 /// What changes of the map mean for health checks.
 #[must_use]
 pub fn health_changes(changes: &[Changed]) -> HealthChanges {
-    let of = |served: &Option<std::sync::Arc<Served>>| served.as_deref().and_then(health_check);
+    let of = |served: &Option<Arc<Served>>| served.as_deref().and_then(health_check);
     let moved = changes.iter().map(|c| (&c.name, of(&c.before), of(&c.after))).filter(|(_, old, new)| old != new);
     moved.map(|(name, _, new)| ((**name).clone(), new)).collect()
 }
@@ -70,13 +87,13 @@ pub fn health_changes(changes: &[Changed]) -> HealthChanges {
 /// What changes of the map mean for loopback ports.
 #[must_use]
 pub fn loopback_changes(changes: &[Changed]) -> LoopbackChanges {
-    let of = |served: &Option<std::sync::Arc<Served>>| -> BTreeMap<(Proto, u16), LoopbackPort> {
-        served.iter().flat_map(|s| loopback_ports(s)).map(|p| ((p.proto, p.port), p)).collect()
+    let of = |name: &Arc<ServiceName>, served: &Option<Arc<Served>>| -> BTreeMap<(Proto, u16), LoopbackPort> {
+        served.iter().flat_map(|s| loopback_ports(name, s)).map(|p| ((p.name.proto, p.port), p)).collect()
     };
     let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
     for change in changes {
-        before.extend(of(&change.before));
-        after.extend(of(&change.after));
+        before.extend(of(&change.name, &change.before));
+        after.extend(of(&change.name, &change.after));
     }
     let gone = before.keys().filter(|k| !after.contains_key(*k)).map(|k| (*k, None));
     let come = after.iter().filter(|(k, new)| before.get(*k) != Some(*new)).map(|(k, new)| (*k, Some(new.clone())));

@@ -216,7 +216,7 @@ impl Planner {
 
     /// All node ports to serve on loopback.
     pub fn loopback_ports(&self) -> impl Iterator<Item = LoopbackPort> {
-        self.map.iter().flat_map(|(_, served)| outputs::loopback_ports(served))
+        self.map.iter().flat_map(|(name, served)| outputs::loopback_ports(name, served))
     }
 
     /// How much is served.

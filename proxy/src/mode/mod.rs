@@ -6,6 +6,7 @@
 
 mod iptables;
 mod nftables;
+mod userspace;
 
 use pintle_nft::{Family, Ruleset};
 use pintle_proxy_plan::{Config, ServiceMap};
@@ -15,7 +16,7 @@ use crate::config::ProxyError;
 use crate::run::cause;
 
 /// All of them; where nobody asked for one, the first that this machine can do.
-pub const MODES: &[&dyn Mode] = &[&nftables::Nftables, &iptables::Iptables];
+pub const MODES: &[&dyn Mode] = &[&nftables::Nftables, &iptables::Iptables, &userspace::Userspace];
 
 /// A way to serve Services. Everything happens in the network namespace of the calling thread.
 pub trait Mode: Sync {
@@ -43,6 +44,11 @@ pub trait Mode: Sync {
 
     /// A family's Services as this mode would install them, for people.
     fn render(&self, map: &ServiceMap) -> String;
+
+    /// Whether the kernel tracks connections for it, and has limits for that.
+    fn tracks_connections(&self) -> bool {
+        true
+    }
 
     /// The same as rules through which imaginary packets can be sent, where there are such.
     fn ruleset(&self, _map: &ServiceMap) -> Option<Ruleset> {

@@ -7,15 +7,17 @@ use std::time::Duration;
 use pintle_net::nfnetlink::conntrack::Conntrack;
 use pintle_nft::{Family, Proto};
 use pintle_proxy::backend::Backend;
+use pintle_proxy::forward::Limits;
 use pintle_proxy::iptables_backend::IptablesBackend;
 use pintle_proxy::kernel::Netlink;
 use pintle_proxy::nft_backend::NftBackend;
+use pintle_proxy::userspace_backend::UserspaceBackend;
 use pintle_proxy::xtables::{Tools, Variant};
 use pintle_proxy_cases::{Case, Client, Destination, Row, Sees, Setting, Want, World, cases};
 use pintle_proxy_plan::{Change, Config, DetectLocal, Masquerade, NodePortAddresses};
 
 use crate::sctp;
-use crate::star::{Got, Star, Transport, is_known};
+use crate::star::{Got, NodePort, Star, Transport, is_known};
 
 /// How long an answer may take on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -87,14 +89,16 @@ fn ask(star: &Star, case: &Case, row: &Row) -> Vec<String> {
     wrong.map(|got| format!("line {} ({}): {row:?}: {got:?}", row.line, case.title)).collect()
 }
 
-/// Who installs the rules.
+/// Who serves.
 #[derive(Clone, Copy, Debug)]
 enum By {
     Nftables,
     Iptables(Variant),
+    Userspace,
 }
 
 impl By {
+    /// In the namespace of the calling thread, and within a runtime.
     fn backend(self, config: Config, family: Family) -> Box<dyn Backend> {
         match self {
             Self::Nftables => Box::new(NftBackend::new(config, &[family], Netlink::open().unwrap())),
@@ -102,6 +106,23 @@ impl By {
                 let tools = Tools::find(variant).expect("iptables is needed (package iptables)");
                 Box::new(IptablesBackend::new(config, &[family], tools))
             }
+            Self::Userspace => Box::new(UserspaceBackend::new(config, &[family], Limits::alone(1 << 14)).unwrap()),
+        }
+    }
+
+    /// A row as it holds then.
+    fn row(self, case: &Case, row: &Row) -> Row {
+        match self {
+            Self::Nftables | Self::Iptables(_) => row.clone(),
+            Self::Userspace => case.in_userspace(row),
+        }
+    }
+
+    /// Whether another process of the node can have the node port besides.
+    fn node_port(self) -> NodePort {
+        match self {
+            Self::Nftables | Self::Iptables(_) => NodePort::Taken,
+            Self::Userspace => NodePort::Free,
         }
     }
 }
@@ -116,7 +137,10 @@ fn replay(by: By, world: World, transport: Transport, proto: Proto) {
         return;
     }
     let family = Family::of(world.node);
-    let star = Star::new(world, transport);
+    let star = Star::new(world, transport, by.node_port());
+    // Its threads are made here, and so in this namespace.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let _within = runtime.enter();
     let first = config(&star.world, &cases()[0]);
     let mut backend = by.backend(first, family);
     let mut conntrack = Conntrack::open().unwrap();
@@ -134,16 +158,16 @@ fn replay(by: By, world: World, transport: Transport, proto: Proto) {
                 drop(conntrack.delete(&flow));
             }
         }
-        let (apart, together): (Vec<&Row>, Vec<&Row>) =
-            case.rows.iter().partition(|row| row.from == Client::NodeAsLoadBalancer);
+        let (apart, together): (Vec<Row>, Vec<Row>) =
+            case.rows.iter().map(|row| by.row(&case, row)).partition(|row| row.from == Client::NodeAsLoadBalancer);
         let (star, case) = (&star, &case);
         std::thread::scope(|scope| {
-            let threads: Vec<_> = together.iter().map(|row| scope.spawn(|| ask(star, case, row))).collect();
+            let threads: Vec<_> = together.iter().map(|row| scope.spawn(move || ask(star, case, row))).collect();
             wrong.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap()));
         });
         for row in apart {
             star.node_has(star.world.load_balancer, true);
-            wrong.extend(ask(star, case, row));
+            wrong.extend(ask(star, case, &row));
             star.node_has(star.world.load_balancer, false);
         }
     }
@@ -203,4 +227,24 @@ fn the_table_holds_for_real_udp_over_ipv6_by_iptables() {
 #[test]
 fn the_table_holds_for_real_tcp_by_iptables_over_nf_tables() {
     replay(By::Iptables(Variant::Nft), World::v4(), Transport::Tcp, Proto::Tcp);
+}
+
+#[test]
+fn the_table_holds_for_real_tcp_over_ipv4_in_userspace() {
+    replay(By::Userspace, World::v4(), Transport::Tcp, Proto::Tcp);
+}
+
+#[test]
+fn the_table_holds_for_real_udp_over_ipv4_in_userspace() {
+    replay(By::Userspace, World::v4(), Transport::Udp, Proto::Udp);
+}
+
+#[test]
+fn the_table_holds_for_real_tcp_over_ipv6_in_userspace() {
+    replay(By::Userspace, World::v6(), Transport::Tcp, Proto::Tcp);
+}
+
+#[test]
+fn the_table_holds_for_real_udp_over_ipv6_in_userspace() {
+    replay(By::Userspace, World::v6(), Transport::Udp, Proto::Udp);
 }

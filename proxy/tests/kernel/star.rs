@@ -31,6 +31,13 @@ pub enum Got {
     Failed(String),
 }
 
+/// Whether a process of the node that is no proxy listens at the node port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodePort {
+    Taken,
+    Free,
+}
+
 pub const ENDPOINTS: [char; 5] = ['a', 'b', 'c', 'd', 'e'];
 /// Where the world's own routers are.
 const WORLD: [&str; 2] = ["203.0.114.1", "fd00:204::1"];
@@ -47,7 +54,7 @@ pub fn is_known(transport: Transport) -> bool {
 }
 
 impl Star {
-    pub fn new(world: World, transport: Transport) -> Self {
+    pub fn new(world: World, transport: Transport, node_port: NodePort) -> Self {
         let (mounts, netns) = (MountNs::private(), Netns::fresh());
         for (name, value) in [
             ("net.ipv4.ip_forward", "1"),
@@ -77,7 +84,7 @@ impl Star {
         for via in WORLD {
             ip(&["route", "add", "default", "via", via, "dev", "eth0"]);
         }
-        star.serve();
+        star.serve(node_port);
         star
     }
 
@@ -103,7 +110,7 @@ impl Star {
     }
 
     /// Lets everybody answer who may be spoken to.
-    fn serve(&self) {
+    fn serve(&self, node_port: NodePort) {
         let (world, transport) = (&self.world, self.transport);
         for name in ENDPOINTS {
             let at = [true, false].map(|here| SocketAddr::new(world.endpoint(name, here), World::TARGET_PORT));
@@ -112,9 +119,11 @@ impl Star {
         }
         let proxied = SocketAddr::new(world.proxied, World::PORT);
         netns::run_blocking(&path("world"), move || answer(transport, proxied, "world".into())).unwrap();
-        for at in [(world.node, World::NODE_PORT), (world.node, World::OTHER_PORT), (world.loopback, World::NODE_PORT)]
-        {
-            answer(transport, at.into(), "node".into());
+        answer(transport, (world.node, World::OTHER_PORT).into(), "node".into());
+        if node_port == NodePort::Taken {
+            for addr in [world.node, world.loopback] {
+                answer(transport, (addr, World::NODE_PORT).into(), "node".into());
+            }
         }
     }
 
@@ -163,7 +172,8 @@ impl Star {
 fn outcome(error: std::io::Error) -> Got {
     use rustix::io::Errno;
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::CONNREFUSED) => Got::Refused,
+        // The latter where this machine's own routing refuses.
+        Some(Errno::CONNREFUSED | Errno::INVAL) => Got::Refused,
         Some(Errno::INPROGRESS | Errno::AGAIN | Errno::TIMEDOUT) => Got::Silence,
         _ => Got::Failed(error.to_string()),
     }

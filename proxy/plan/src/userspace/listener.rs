@@ -37,11 +37,30 @@ pub struct PortName {
     pub proto: Proto,
 }
 
+impl PortName {
+    /// The name of a Service's port.
+    #[must_use]
+    pub fn of(service: &Arc<ServiceName>, port: &Port) -> Self {
+        Self { service: service.clone(), port: port.name.clone(), proto: port.proto }
+    }
+}
+
 /// Session affinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sticky {
     /// How long a silent client is remembered.
     pub timeout_ms: u64,
+}
+
+impl Sticky {
+    /// If a Service has it.
+    #[must_use]
+    pub fn of(affinity: Affinity) -> Option<Self> {
+        match affinity {
+            Affinity::None => None,
+            Affinity::ClientIp { timeout_ms } => Some(Self { timeout_ms }),
+        }
+    }
 }
 
 /// Whose packets a listener hears: those that every list lets in. The others' are dropped without a word.
@@ -55,6 +74,14 @@ pub struct Sources {
     pub machine: bool,
     /// Addresses.
     pub ranges: Vec<Cidr>,
+}
+
+impl std::fmt::Display for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let machine = self.machine.then(|| "this machine".to_owned());
+        let all: Vec<String> = machine.into_iter().chain(self.ranges.iter().map(ToString::to_string)).collect();
+        f.write_str(&if all.is_empty() { "nobody".to_owned() } else { all.join(", ") })
+    }
 }
 
 /// From where a connection comes, as policy Local tells it.
@@ -115,14 +142,11 @@ fn listener(
         guard.0.extend(served_sources(config, insiders));
     }
     Listener {
-        port: PortName { service: name.clone(), port: port.name.clone(), proto: port.proto },
+        port: PortName::of(name, port),
         insiders: insiders.into(),
         outsiders: outsiders.into(),
         guard,
-        sticky: match service.affinity {
-            Affinity::None => None,
-            Affinity::ClientIp { timeout_ms } => Some(Sticky { timeout_ms }),
-        },
+        sticky: Sticky::of(service.affinity),
     }
 }
 

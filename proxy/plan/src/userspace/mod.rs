@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use pintle_nft::Family;
 
 use crate::backend::Backend;
-use crate::config::{Config, NodePortAddresses};
+use crate::config::{Config, Loopback, NodePortAddresses};
 use crate::map::{Changed, Served, ServiceMap};
 use crate::service::Claim;
 
@@ -98,6 +98,33 @@ impl Userspace {
     }
 }
 
+impl Userspace {
+    /// The addresses this machine has for Services.
+    pub fn addrs(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.users.keys().copied()
+    }
+}
+
+/// Everything, for people: addresses, and listeners with whom they lead to.
+#[must_use]
+pub fn text(map: &ServiceMap) -> String {
+    let plan = Userspace::default().full(map);
+    let mut lines: Vec<String> = plan.addrs.keys().map(|addr| format!("address {addr}")).collect();
+    for (at, listener) in plan.listeners.iter().filter_map(|(at, l)| Some((at, l.as_ref()?))) {
+        lines.push(format!("listen {at} for {}", listener.port.service));
+        lines.extend(listener.guard.0.iter().map(|sources| format!("  only from {sources}")));
+        let servers =
+            |list: &[crate::endpoints::Backend]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        if listener.asks_origin() {
+            lines.push(format!("  pods and this node to {}", servers(&listener.insiders)));
+            lines.push(format!("  others to {}", servers(&listener.outsiders)));
+        } else {
+            lines.push(format!("  to {}", servers(&listener.insiders)));
+        }
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
 /// The addresses a Service needs here: the ones it answers on, and its ClusterIP, whose other ports refuse.
 fn addrs(served: &Served) -> HashSet<IpAddr> {
     let frontends = served.ports().flat_map(|(port, _)| served.frontends(port));
@@ -105,19 +132,10 @@ fn addrs(served: &Served) -> HashSet<IpAddr> {
     vips.chain([served.service.cluster_ip]).collect()
 }
 
-/// Whether node ports answer on loopback addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loopback {
-    /// They do, where [`NodePortAddresses`] has them.
-    Answers,
-    /// They do not.
-    Silent,
-}
-
 /// Where node ports are listened for on a machine with these addresses. Every address is one wildcard.
 #[must_use]
-pub fn node_port_addrs(config: &Config, machine: &[IpAddr], loopback: Loopback) -> Vec<IpAddr> {
-    let family = config.family;
+pub fn node_port_addrs(config: &Config, machine: &[IpAddr]) -> Vec<IpAddr> {
+    let (family, loopback) = (config.family, config.loopback);
     if config.node_port_addresses == NodePortAddresses::All && loopback == Loopback::Answers {
         return vec![pintle_nft::Cidr::default_route(family).addr()];
     }

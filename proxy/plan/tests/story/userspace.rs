@@ -8,9 +8,9 @@ use pintle_nft::{Cidr, Family, Proto};
 use pintle_proxy_cases::{Case, Client, Destination, Row, Want, World, cases};
 use pintle_proxy_plan::backend::Backend as _;
 use pintle_proxy_plan::userspace::filter::{self, INSNS_MAX, Insn};
-use pintle_proxy_plan::userspace::{Guard, Hold, Listener, Loopback, Origin, Plan, Sources, Userspace, Way};
+use pintle_proxy_plan::userspace::{Guard, Hold, Listener, Origin, Plan, Sources, Userspace, Way};
 use pintle_proxy_plan::userspace::{listeners, node_port_addrs};
-use pintle_proxy_plan::{Change, Claim, Config, NodePortAddresses, ServiceMap};
+use pintle_proxy_plan::{Change, Claim, Config, Loopback, NodePortAddresses, ServiceMap};
 use proptest::prelude::*;
 
 use crate::objects::{service, web};
@@ -79,7 +79,7 @@ fn fate(plan: &Plan, config: &Config, world: &World, case: &Case, row: &Row, pro
     let ((to, port), source) = (world.destination(row.to, here), world.source(row.from, here));
     let is_node = matches!(row.from, Client::Node | Client::NodeAsLoadBalancer);
     let machine = [world.node, world.loopback];
-    let node_ports = node_port_addrs(config, &machine, Loopback::Answers);
+    let node_ports = node_port_addrs(config, &machine);
     let listener = |at: Claim| plan.listeners.get(&at).and_then(Option::as_ref);
     let by_node_port = || {
         let answers = machine.contains(&to) && node_ports.iter().any(|a| a.is_unspecified() || *a == to);
@@ -226,8 +226,8 @@ fn node_ports_are_listened_for_where_they_are_told_to_be() {
     let machine: Vec<IpAddr> =
         ["127.0.0.1", "192.0.2.1", "10.0.0.1", "fd00::1", "fe80::1", "::1"].map(|a| a.parse().unwrap()).into();
     let show = |addresses: NodePortAddresses, family, loopback| {
-        let config = Config { node_port_addresses: addresses, ..crate::config().for_family(family) };
-        node_port_addrs(&config, &machine, loopback).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        let config = Config { node_port_addresses: addresses, loopback, ..crate::config().for_family(family) };
+        node_port_addrs(&config, &machine).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
     let within = |text: &str| NodePortAddresses::In(vec![text.parse().unwrap()]);
     use Loopback::{Answers, Silent};
