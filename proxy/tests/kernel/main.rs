@@ -18,5 +18,6 @@ mod running;
 mod sctp;
 mod soak;
 mod star;
+mod userspace;
 mod vm;
 mod world;
