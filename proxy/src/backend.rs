@@ -184,7 +184,7 @@ pub struct FamilyReport {
     pub took: Duration,
     /// The longest time the kernel was held up at a stretch.
     pub longest: Duration,
-    /// Services left out because the kernel refuses them, and why.
+    /// Services left out, in whole or in part, because the kernel refuses them, and why.
     pub refused: Vec<(ServiceName, String)>,
     /// How many flows were made to forget their server.
     pub flows: Result<usize, BackendError>,

@@ -16,7 +16,8 @@
 //!
 //! ```text
 //!  mode: which way Services are served here; opens
-//!    └► Backend (nft_backend ─► kernel, iptables_backend ─► xtables) ◄─ run: API watches, timers, foreign hands
+//!    └► Backend (nft_backend ─► kernel, iptables_backend ─► xtables, userspace_backend ─► forward)
+//!         ▲ run: API watches, timers, foreign hands
 //!         └► Report ─► outlets: health checks, loopback ports, events, metrics, log
 //! ```
 

@@ -167,7 +167,7 @@ impl Outlets {
         }
         for (service, why) in &done.refused {
             let note =
-                format!("service {service}: the kernel refuses its rules, and its addresses refuse connections: {why}");
+                format!("service {service} is left out, in whole or in part: {why}");
             if self.said_first(note.clone()) {
                 tracing::error!("{note}");
                 self.event(service, "RulesRefused", note, find);

@@ -145,7 +145,7 @@ fn a_rolling_update_under_load_fails_no_connection() {
     truth.set(0, Allowed { servers: servers(&endpoints(0..3)), may_fail: false });
     let to = "10.43.0.10:80".parse().unwrap();
     let clients = vec![truth.client(None, 0, to), truth.client(Some(client), 0, to)];
-    for round in 1..=20_usize {
+    for round in 1..=8_usize {
         let first = round % 5;
         let now = endpoints(first..first + 3);
         let asked = truth.asked.load(Ordering::Relaxed);

@@ -15,7 +15,7 @@ pub struct KubeFlags {
     /// Name of the node [default: the host name]
     #[arg(long, value_name = "NAME", alias = "node-name", global = true)]
     pub hostname_override: Option<String>,
-    /// How Services are served: nftables, iptables [default: the first of these that this machine can do]
+    /// How Services are served: nftables, iptables, userspace [default: the first of these that this machine can do]
     #[arg(long, value_name = "MODE")]
     proxy_mode: Option<String>,
     /// An address of the node besides those of its Node object
