@@ -166,8 +166,7 @@ impl Outlets {
             tracing::warn!(%error, cause, "UDP clients may go on speaking to endpoints that are gone");
         }
         for (service, why) in &done.refused {
-            let note =
-                format!("service {service} is left out, in whole or in part: {why}");
+            let note = format!("service {service} is left out, in whole or in part: {why}");
             if self.said_first(note.clone()) {
                 tracing::error!("{note}");
                 self.event(service, "RulesRefused", note, find);

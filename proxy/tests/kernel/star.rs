@@ -137,8 +137,10 @@ impl Star {
         addr(if has { "add" } else { "del" }, None, own, "lo");
         // The kernel makes the route of an IPv6 address later, and by that the rules know whose it is.
         eventually("the route follows the address", Duration::from_secs(5), || {
-            let found = Command::new("ip").args(["route", "get", &own.to_string()]).output().unwrap();
-            (found.stdout.starts_with(b"local") == has).then_some(())
+            let family = if own.is_ipv4() { "-4" } else { "-6" };
+            let listed = [family, "route", "show", "table", "local", "proto", "kernel", &host(own)];
+            let found = Command::new("ip").args(listed).output().unwrap();
+            (found.stdout.is_empty() != has).then_some(())
         });
     }
 
