@@ -33,7 +33,7 @@ mod http_server;
 pub mod iptables_backend;
 pub mod kernel;
 pub mod kube_config;
-mod limits;
+pub mod limits;
 mod local_ports;
 mod metrics;
 pub mod mode;

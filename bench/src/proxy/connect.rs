@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use pintle_proxy::backend::Backend;
 use pintle_proxy_cases::synthetic::{service, slice};
 use pintle_testkit::MountNs;
 use serde_json::{Value, json};
 
-use super::lab::Lab;
+use super::lab::{Lab, Until};
 use super::peers::{self, Peer};
 use super::{library, percentile};
 
@@ -29,16 +30,19 @@ pub enum System {
     NftMaps,
     /// kube-proxy's iptables layout
     Iptables,
+    /// No rules: our mode userspace
+    Userspace,
 }
 
 impl System {
     /// All of them, the floors first.
-    pub const ALL: [Self; 6] = [Self::Tracking, Self::OneRule, Self::Pintle, Self::Nft, Self::NftMaps, Self::Iptables];
+    pub const ALL: [Self; 7] =
+        [Self::Tracking, Self::OneRule, Self::Pintle, Self::Nft, Self::NftMaps, Self::Iptables, Self::Userspace];
 
     /// Whose layout of rules it is, if it is a peer's.
     pub fn peer(self) -> Option<Peer> {
         match self {
-            Self::Tracking | Self::OneRule | Self::Pintle => None,
+            Self::Tracking | Self::OneRule | Self::Pintle | Self::Userspace => None,
             Self::Nft => Some(Peer::Nft),
             Self::NftMaps => Some(Peer::NftMaps),
             Self::Iptables => Some(Peer::Iptables),
@@ -54,6 +58,7 @@ impl System {
             Self::Nft => Peer::Nft.word(),
             Self::NftMaps => Peer::NftMaps.word(),
             Self::Iptables => Peer::Iptables.word(),
+            Self::Userspace => "userspace",
         }
     }
 
@@ -66,7 +71,13 @@ impl System {
             Self::Nft => Peer::Nft.name(),
             Self::NftMaps => Peer::NftMaps.name(),
             Self::Iptables => Peer::Iptables.name(),
+            Self::Userspace => "pintle, mode userspace, until the server's first byte",
         }
+    }
+
+    /// A forwarder takes a connection before a server has: it is timed until that one speaks.
+    fn until(self) -> Until {
+        if matches!(self, Self::Userspace) { Until::Answered } else { Until::Connected }
     }
 }
 
@@ -83,6 +94,9 @@ pub fn measure(system: System, services: u32, endpoints: u32, connections: u32) 
     let pods = slice(last, 1, 0).endpoints.into_iter().flatten();
     let pod: IpAddr = pods.flat_map(|e| e.addresses).next().context("an endpoint")?.parse()?;
     let (vip, pod) = (SocketAddr::new(vip, 80), SocketAddr::new(pod, 8080));
+    // As many threads as the product has, in the namespace of the node with rules.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let _within = runtime.enter();
     // Whoever installed the rules stays until the connections are made.
     let _backend = match system {
         System::Tracking => floor("").map(|()| None)?,
@@ -90,7 +104,12 @@ pub fn measure(system: System, services: u32, endpoints: u32, connections: u32) 
         System::Pintle => {
             let mut backend = library::backend()?;
             library::load(&mut backend, services, endpoints)?;
-            Some(backend)
+            Some(Box::new(backend) as Box<dyn Backend>)
+        }
+        System::Userspace => {
+            let mut backend = library::userspace_backend()?;
+            library::load(&mut backend, services, endpoints)?;
+            Some(Box::new(backend) as Box<dyn Backend>)
         }
         System::Nft => peers::load(Peer::Nft, services, endpoints).map(|_| None)?,
         System::NftMaps => peers::load(Peer::NftMaps, services, endpoints).map(|_| None)?,
@@ -102,7 +121,7 @@ pub fn measure(system: System, services: u32, endpoints: u32, connections: u32) 
         for (lab, to, turns) in [(&bare, pod, &mut direct), (&ruled, to, &mut through)] {
             lab.enter();
             let begin = Instant::now();
-            let mut took = lab.connect(to, TURN)?;
+            let mut took = lab.connect(to, TURN, system.until())?;
             // The first turn warms up.
             if turn > 0 {
                 turns.per_second.push(f64::from(TURN) / begin.elapsed().as_secs_f64());

@@ -1,6 +1,7 @@
 //! Where connections are measured: a node in a fresh network namespace, a pod that asks and a pod that answers at the
 //! addresses of the last Service's endpoints.
 
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
@@ -52,10 +53,22 @@ impl Lab {
     }
 
     /// Connects so many times, one after the other; microseconds each.
-    pub fn connect(&self, to: SocketAddr, times: u32) -> Result<Vec<f64>> {
-        netns::run_blocking(&self.client, move || (0..times).map(|_| connect(to)).collect::<Result<Vec<f64>>>())?
+    pub fn connect(&self, to: SocketAddr, times: u32, until: Until) -> Result<Vec<f64>> {
+        netns::run_blocking(&self.client, move || (0..times).map(|_| connect(to, until)).collect::<Result<Vec<f64>>>())?
     }
 }
+
+/// How long a connection is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Until it is there, at whatever end answers.
+    Connected,
+    /// Until the server has said something.
+    Answered,
+}
+
+/// What the server says.
+const ANSWER: [u8; 1] = *b"!";
 
 fn serve(addresses: &[String]) -> Result<()> {
     for address in &addresses[1..] {
@@ -63,13 +76,21 @@ fn serve(addresses: &[String]) -> Result<()> {
     }
     let listener = TcpListener::bind(("0.0.0.0", PORT))?;
     // It serves until the process ends.
-    std::thread::spawn(move || listener.incoming().for_each(drop));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // A client may be gone already.
+            let _ = stream.write_all(&ANSWER);
+        }
+    });
     Ok(())
 }
 
-fn connect(to: SocketAddr) -> Result<f64> {
+fn connect(to: SocketAddr, until: Until) -> Result<f64> {
     let begin = Instant::now();
-    let stream = TcpStream::connect(to)?;
+    let mut stream = TcpStream::connect(to)?;
+    if until == Until::Answered {
+        stream.read_exact(&mut [0; ANSWER.len()])?;
+    }
     let took = begin.elapsed();
     // A reset leaves no connection behind that waits out its time, and no port is used up.
     setsockopt(&stream, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 })?;

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use pintle_nft::Family;
 use pintle_proxy::backend::{Backend, Report};
+use pintle_proxy::forward::Limits;
 use pintle_proxy::kernel::Netlink;
+use pintle_proxy::limits::raise_open_files;
 use pintle_proxy::nft_backend::NftBackend;
+use pintle_proxy::userspace_backend::UserspaceBackend;
 use pintle_proxy_cases::synthetic::{RANGES, service, slice};
 use pintle_proxy_plan::{Change, Config};
 use pintle_testkit::Netns;
@@ -20,12 +23,21 @@ const CHANGES: u32 = 200;
 
 /// A backend of the calling thread's namespace.
 pub fn backend() -> Result<NftBackend<Netlink>> {
+    Ok(NftBackend::new(config()?, &[Family::V4], Netlink::open()?))
+}
+
+/// The one of mode userspace, within a runtime of that namespace.
+pub fn userspace_backend() -> Result<UserspaceBackend> {
+    Ok(UserspaceBackend::new(config()?, &[Family::V4], Limits::alone(raise_open_files()))?)
+}
+
+fn config() -> Result<Config> {
     let [pods, services] = RANGES.map(|range| range.parse().map(|r| vec![r]));
-    Ok(NftBackend::new(Config::new("node-0", pods?, services?), &[Family::V4], Netlink::open()?))
+    Ok(Config::new("node-0", pods?, services?))
 }
 
 /// Installs so many Services; the time is that of noting, planning and committing them, not of making the objects.
-pub fn load(backend: &mut NftBackend<Netlink>, services: u32, endpoints: u32) -> Result<(Duration, Report)> {
+pub fn load(backend: &mut dyn Backend, services: u32, endpoints: u32) -> Result<(Duration, Report)> {
     let mut took = Duration::ZERO;
     for n in 0..services {
         let (service, slice) = (service(n), slice(n, endpoints, 0));
@@ -39,7 +51,7 @@ pub fn load(backend: &mut NftBackend<Netlink>, services: u32, endpoints: u32) ->
 }
 
 /// The time until all is in effect; removing what is not needed any more waits for packets under way.
-fn sync(backend: &mut NftBackend<Netlink>) -> Result<(Duration, Report)> {
+fn sync(backend: &mut dyn Backend) -> Result<(Duration, Report)> {
     let report = backend.sync();
     let took = report.families.iter().map(|f| f.took).sum();
     for family in &report.families {
