@@ -7,14 +7,15 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{Bundle, pure_v2, require_root, texts, until};
+use common::{Bundle, Guest, require_root, texts, until};
 use serde_json::{Value, json};
 
 /// A file of the container's cgroup: controller and name on v1, name on v2.
 fn read(bundle: &Bundle, v1: (&str, &str), v2: &str) -> String {
     let below = format!("{}/c", bundle.cgroup.trim_start_matches('/'));
     let top = Path::new("/sys/fs/cgroup");
-    let path = if pure_v2() { top.join(below).join(v2) } else { top.join(v1.0).join(below).join(v1.1) };
+    let path =
+        if Guest::PureV2.is_this_machine() { top.join(below).join(v2) } else { top.join(v1.0).join(below).join(v1.1) };
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
 }
 
@@ -44,7 +45,7 @@ fn limits_are_what_the_kernel_says() {
             "pids": {"limit": 20}
         }),
     );
-    let v2 = pure_v2();
+    let v2 = Guest::PureV2.is_this_machine();
     let on = |v1: &str, unified: &str| if v2 { unified.to_owned() } else { v1.to_owned() };
     assert_eq!(read(&bundle, ("cpu", "cpu.shares"), "cpu.weight"), on("512", "59"));
     assert_eq!(read(&bundle, ("cpu", "cpu.cfs_quota_us"), "cpu.max"), on("20000", "20000 50000"));
@@ -78,7 +79,7 @@ fn an_update_reaches_the_kernel_and_is_remembered() {
     let shrink = ["--memory", "32m", "--memory-swap", "32m"];
     assert_eq!(update(&bundle, &shrink), (String::new(), 0), "both shrink: memory must be lowered first on v1");
     assert_eq!(update(&bundle, &["--memory", "-1"]), (String::new(), 0));
-    if pure_v2() {
+    if Guest::PureV2.is_this_machine() {
         assert_eq!(read(&bundle, ("", ""), "memory.max"), "max");
         assert_eq!(read(&bundle, ("", ""), "memory.swap.max"), "max");
     }
@@ -106,7 +107,10 @@ fn a_failed_update_changes_nothing() {
     assert!(!state.contains("134217728"), "{state}");
     assert_eq!(read(&bundle, ("pids", "pids.max"), "pids.max"), "50");
     assert_eq!(read(&bundle, ("memory", "memory.limit_in_bytes"), "memory.max"), "67108864");
-    assert_eq!(read(&bundle, ("cpu", "cpu.shares"), "cpu.weight"), if pure_v2() { "100" } else { "1024" });
+    assert_eq!(
+        read(&bundle, ("cpu", "cpu.shares"), "cpu.weight"),
+        if Guest::PureV2.is_this_machine() { "100" } else { "1024" }
+    );
 }
 
 #[test]
@@ -114,7 +118,7 @@ fn what_this_kernel_cannot_limit_is_an_error_with_its_place() {
     if !require_root("limits a container") {
         return;
     }
-    let (resources, place) = if pure_v2() {
+    let (resources, place) = if Guest::PureV2.is_this_machine() {
         (json!({"network": {"classID": 1}}), "linux.resources.network: ")
     } else {
         (json!({"unified": {"memory.high": "1"}}), "linux.resources.unified: this host uses cgroup v1")
@@ -209,7 +213,7 @@ fn relative_and_odd_cgroup_paths_stay_within_the_hierarchy() {
 
 #[test]
 fn the_same_holds_on_cgroup_v2_in_a_vm() {
-    common::same_in_a_vm();
+    common::again_in_a_vm(Guest::PureV2);
 }
 
 #[test]

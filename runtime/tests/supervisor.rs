@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use common::pod::Pod;
-use common::{require_root, until};
+use common::{Guest, require_root, until};
 use pintle_shim::{Call, ContainerState, ContainerStatus, Exit, FailureKind, Reply};
 use serde_json::json;
 
@@ -198,5 +198,5 @@ fn a_broken_client_is_cut_off_and_others_are_served() {
 
 #[test]
 fn the_same_holds_on_cgroup_v2_in_a_vm() {
-    common::same_in_a_vm();
+    common::again_in_a_vm(Guest::PureV2);
 }

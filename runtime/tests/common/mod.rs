@@ -19,14 +19,25 @@ pub fn require_root(what_for: &str) -> bool {
     root
 }
 
-/// Whether this machine is as the guest of [`same_in_a_vm`].
-pub fn pure_v2() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+/// Machines that this one may not be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guest {
+    /// Cgroup v2 without v1 beside it.
+    PureV2,
+    /// The same, with systemd as the first process.
+    Systemd,
 }
 
-/// Runs the calling test binary once more on pure cgroup v2: in a VM, unless this machine is so itself.
-pub fn same_in_a_vm() {
-    if pure_v2() || !require_root("QEMU and a kernel from Debian's packages") {
+impl Guest {
+    pub fn is_this_machine(self) -> bool {
+        let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        v2 && (self == Guest::PureV2 || Path::new("/run/systemd/system").is_dir())
+    }
+}
+
+/// Runs the calling test binary once more on such a machine: in a VM, unless this one is so itself.
+pub fn again_in_a_vm(guest: Guest) {
+    if guest.is_this_machine() || !require_root("QEMU and a kernel from Debian's packages") {
         return;
     }
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -34,6 +45,7 @@ pub fn same_in_a_vm() {
     let runc = PathBuf::from(env!("CARGO_BIN_EXE_pintle-runc"));
     let run = || {
         Command::new(repository.join("vagrant/vm/run.sh"))
+            .args(if guest == Guest::Systemd { &["-S"][..] } else { &[] })
             .args(["-m", "1024", "-t", "240", "-s"])
             .arg(repository)
             .arg("-s")
