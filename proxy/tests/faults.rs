@@ -177,6 +177,22 @@ fn what_was_refused_is_installed_when_there_is_room_again() {
 }
 
 #[test]
+fn a_refused_service_that_changes_while_the_kernel_is_busy_is_served_with_the_others() {
+    let mut backend = two_services();
+    backend.kernel().refuse = Some(Box::new(no_sets_of_clients));
+    backend.sync();
+    // The change and the full load that follows it.
+    backend.kernel().fails = vec![EBUSY, EBUSY];
+    backend.note(Change::Slice(&web("web", &["10.42.0.2"])));
+    assert!(!backend.sync().is_installed());
+    backend.note(Change::Service(&service("sticky", "10.43.0.11", json!({}))));
+    let report = backend.sync();
+    assert!(report.is_installed() && !report.wants_retry(), "{report:?}");
+    is(fates(&mut backend, "10.43.0.11"), &STICKY);
+    is(fates(&mut backend, "10.43.0.10"), &WEB[..1]);
+}
+
+#[test]
 fn what_is_refused_again_and_again_costs_the_others_nothing() {
     let mut backend = two_services();
     backend.kernel().refuse = Some(Box::new(no_sets_of_clients));

@@ -140,6 +140,11 @@ impl Nftables {
         self.left_out.clear();
     }
 
+    /// Who has changed may do better now.
+    pub fn forgive_changed(&mut self, changes: &[Changed]) {
+        self.left_out.retain(|name| changes.iter().all(|change| change.name != *name));
+    }
+
     /// A full load into a fresh table, in batches: nothing of it works before the last, then all of it does, and the table
     /// `instead_of` is not needed any more. So no transaction holds the kernel up for long.
     pub fn load<'a>(&'a mut self, map: &'a ServiceMap, instead_of: Option<TableId>, batch: usize) -> Load<'a> {

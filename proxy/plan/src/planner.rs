@@ -152,7 +152,9 @@ impl Planner {
 
     /// The same where nothing is known to be installed: no transaction is made, and [`Planner::load`] must follow.
     pub fn absorb(&mut self) -> Update {
-        Update::of(self.map.resolve(), Difference::default())
+        let resolved = self.map.resolve();
+        self.nftables.forgive_changed(&resolved.changes);
+        Update::of(resolved, Difference::default())
     }
 
     /// Names the table that serves now, as found in the kernel at start.
