@@ -1,8 +1,11 @@
 #!/bin/bash
 # fetch-kernel.sh DIR: installs what a VM run needs (QEMU, cpio, kmod, busybox) and unpacks Debian's generic kernel
-# (the cloud one lacks 9p) into DIR. Does nothing when all is there.
+# (the cloud one lacks 9p) into DIR. Does nothing when all is there. Of several at once, one does the work.
 set -euo pipefail
 dir=$1
+mkdir -p "$(dirname "$dir")"
+exec 9> "$dir.lock"
+flock 9
 missing=()
 command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
 command -v cpio >/dev/null || missing+=(cpio)
