@@ -1,13 +1,17 @@
 //! One more process in a running container.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxNamespaceType, Process};
+use pintle_runtime_plan::rootless::Inside;
 use pintle_runtime_plan::{CgroupJoin, ExecRequest as Plan, Slot, plan_exec};
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::members::wait_for_end;
+use crate::cgroup::{Cgroups, Layout, Need, may_enter};
 use crate::container::{Env, open_init, security};
 use crate::error::{Error, Result};
 use crate::launch::{self, Launched, Until, Witness};
@@ -15,6 +19,9 @@ use crate::passwd;
 use crate::state::{Status, Stored};
 use crate::systemd::Recorded;
 use crate::walk::Slots;
+
+/// How long a started container's first process may take to become the program: its startContainer hooks run first.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What to run.
 #[derive(Debug)]
@@ -34,13 +41,12 @@ pub struct ExecRequest {
 }
 
 /// Namespaces and their CLONE_NEW* bits, in the order of /proc/<pid>/ns.
-const NAMESPACES: [(&str, u64); 7] = [
+const NAMESPACES: [(&str, u64); 6] = [
     ("cgroup", 0x0200_0000),
     ("ipc", 0x0800_0000),
     ("mnt", 0x0002_0000),
     ("net", 0x4000_0000),
     ("time", 0x80),
-    ("user", 0x1000_0000),
     ("uts", 0x0400_0000),
 ];
 
@@ -52,7 +58,8 @@ pub fn exec(env: &Env, request: ExecRequest) -> Result<Launched> {
 
 /// The same, in a container whose state was read already.
 pub fn exec_in(env: &Env, mut request: ExecRequest, stored: &Stored) -> Result<Launched> {
-    match env.root.container(&request.id)?.status(stored) {
+    let status = env.root.container(&request.id)?.status(stored);
+    match status {
         Status::Stopped => return Err(Error::WrongState("cannot exec in a stopped container".to_owned())),
         Status::Paused if !request.ignore_paused => {
             let text = "cannot exec in a paused container (use --ignore-paused to override)";
@@ -62,6 +69,10 @@ pub fn exec_in(env: &Env, mut request: ExecRequest, stored: &Stored) -> Result<L
     }
     pintle_runtime_plan::spec::check_process_labels(&request.process, security())?;
     let init = open_init(stored)?;
+    if !env.caller.may_mount() {
+        until_visible(stored, &init, status)?;
+    }
+    pintle_runtime_plan::rootless::check_exec(&request.process, &inside(env, stored))?;
     let plan = plan_exec(&plan_request(env, &request, stored));
     let mut slots = Slots::new(plan.slots);
     slots.put(Slot::INIT, init);
@@ -74,7 +85,7 @@ pub fn exec_in(env: &Env, mut request: ExecRequest, stored: &Stored) -> Result<L
     launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Exec, &mut guest)
 }
 
-fn plan_request<'a>(env: &Env, request: &'a ExecRequest, stored: &'a Stored) -> Plan<'a> {
+fn plan_request<'a>(env: &'a Env, request: &'a ExecRequest, stored: &'a Stored) -> Plan<'a> {
     let pid = stored.init_process_pid;
     let differs = |ns: &str| {
         let link = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{ns}")).ok();
@@ -89,11 +100,12 @@ fn plan_request<'a>(env: &Env, request: &'a ExecRequest, stored: &'a Stored) -> 
         cgroup: match (&request.join, moved_by(request, stored)) {
             (Some(join), _) => join.clone(),
             (None, Some(_)) => CgroupJoin::None,
-            (None, None) => join_cgroup(stored),
+            (None, None) => open_to_us(env, join_cgroup(stored)),
         },
         pid_ns: differs("pid").then(|| c(&format!("/proc/{pid}/ns/pid"))),
+        user_ns: differs("user").then(|| c(&format!("/proc/{pid}/ns/user"))),
         chroot: (!private_mounts).then(|| c(&root.to_string_lossy())),
-        caps_available: env.caps,
+        caller: &env.caller,
         preserve_fds: request.preserve_fds,
         stdio_passed: request.stdio.is_some(),
         home: passwd::home_if_unset(&request.process, &root),
@@ -108,6 +120,53 @@ fn join_cgroup(stored: &Stored) -> CgroupJoin {
     match cgroups.join() {
         CgroupJoin::Into(_) if cgroups.unified().is_some_and(has_children) => init_cgroup(stored, &cgroups),
         join => join,
+    }
+}
+
+/// Init hides from everybody but root until it has become the program: who comes right after `start` waits for that.
+fn until_visible(stored: &Stored, init: &OwnedFd, status: Status) -> Result<()> {
+    let visible = || std::fs::read_link(format!("/proc/{}/ns/user", stored.init_process_pid)).is_ok();
+    let (deadline, mut pause) = (Instant::now() + PATIENCE, Duration::from_millis(1));
+    while !visible() {
+        if status == Status::Created || Instant::now() > deadline {
+            let text = "cannot exec: the container's first process is hidden from an ordinary user until it has become \
+                the program; `start` it first";
+            return Err(Error::WrongState(text.to_owned()));
+        }
+        // No event tells of an exec to who may not trace the process; its end does wake us.
+        if wait_for_end(init, pause)? {
+            return Err(Error::WrongState("cannot exec in a stopped container".to_owned()));
+        }
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// What is mapped in the container.
+fn inside(env: &Env, stored: &Stored) -> Inside {
+    let namespaces = stored.config.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    if !env.caller.in_user_namespace() && !namespaces.clone().any(|ns| ns.typ() == LinuxNamespaceType::User) {
+        return Inside::default();
+    }
+    let pid = stored.init_process_pid;
+    let map =
+        |file: &str| crate::text::read(format!("/proc/{pid}/{file}")).ok().map(|text| crate::caller::parse(&text));
+    let setgroups_denied = crate::caller::denies_setgroups(&pid.to_string());
+    Inside { uids: map("uid_map"), gids: map("gid_map"), setgroups_denied }
+}
+
+/// A rootless caller may call from where no process may move into the container's cgroup (a login session, which systemd
+/// does not delegate): the process then stays with its caller, as with runc.
+fn open_to_us(env: &Env, join: CgroupJoin) -> CgroupJoin {
+    match (&join, &env.layout) {
+        (CgroupJoin::Into(path), Layout::V2([mount]))
+            if env.need == Need::WhatIsOpen
+                && may_enter(mount, Path::new(OsStr::from_bytes(path.to_bytes()))).is_err() =>
+        {
+            crate::log::warn("the container's cgroup is closed to us here: the process stays in the caller's");
+            CgroupJoin::None
+        }
+        _ => join,
     }
 }
 

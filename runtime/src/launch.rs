@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::sched::{CloneFlags, CpuSet};
 use nix::unistd::Pid;
-use pintle_runtime_plan::step::{AroundClone, OnChild, Point};
+use pintle_runtime_plan::step::{Enter, OnChild, Point};
 use pintle_runtime_plan::{InitPlan, Step};
 use pintle_sys::clone::{self, CloneArgs, SingleThreaded};
 use pintle_sys::{Errno, fd, pidfd, scm};
@@ -94,11 +94,7 @@ fn walk_parent(proof: SingleThreaded, plan: &InitPlan, slots: Slots) -> Result<S
 
 /// Moves to the cpus the child is to be born on; gives those to return to.
 fn run_on(plan: &InitPlan) -> Result<Option<CpuSet>> {
-    let wanted = plan.around.iter().find_map(|around| match around {
-        AroundClone::Affinity(mask) => Some(mask),
-        AroundClone::Enter { .. } | AroundClone::NewTime { .. } => None,
-    });
-    let Some(mask) = wanted else { return Ok(None) };
+    let Some(mask) = &plan.affinity else { return Ok(None) };
     let before = nix::sched::sched_getaffinity(Pid::from_raw(0)).doing(|| "read own cpus".to_owned())?;
     pintle_sys::sched::set_affinity(0, mask).doing(|| format!("run on the initial cpus {mask:x?}"))?;
     Ok(Some(before))
@@ -107,27 +103,19 @@ fn run_on(plan: &InitPlan) -> Result<Option<CpuSet>> {
 /// Enters the namespaces the child is to be born in; gives the way back.
 fn enter_around(plan: &InitPlan, slots: &Slots) -> Result<Vec<(File, CloneFlags)>> {
     let mut home = Vec::new();
-    for around in &plan.around {
-        match around {
-            AroundClone::Affinity(_) => {}
-            AroundClone::Enter { ns, kind, what } => {
-                let kind = CloneFlags::from_bits_retain(*kind as i32);
-                home.push((own_namespace(kind)?, kind));
-                let entered = slots.get(*ns).and_then(|ns| nix::sched::setns(ns, kind));
-                entered.doing(|| format!("join namespace {what}"))?;
-            }
-            AroundClone::NewTime { offsets } => {
-                const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
-                let own = File::open("/proc/self/ns/time").doing(|| "open own time namespace".to_owned())?;
-                home.push((own, CLONE_NEWTIME));
-                nix::sched::unshare(CLONE_NEWTIME).doing(|| "make a time namespace".to_owned())?;
-                if !offsets.is_empty() {
-                    std::fs::write("/proc/self/timens_offsets", offsets).doing(|| "set time offsets".to_owned())?;
-                }
-            }
-        }
+    for enter in &plan.around {
+        home.push((own_namespace(flags(enter.kind))?, flags(enter.kind)));
+        enter_one(enter, slots).doing(|| format!("join namespace {}", enter.what))?;
     }
     Ok(home)
+}
+
+fn enter_one(enter: &Enter, slots: &Slots) -> pintle_sys::Result<()> {
+    slots.get(enter.ns).and_then(|ns| nix::sched::setns(ns, flags(enter.kind)))
+}
+
+fn flags(kind: u64) -> CloneFlags {
+    CloneFlags::from_bits_retain(kind as i32)
 }
 
 fn own_namespace(kind: CloneFlags) -> Result<File> {
@@ -162,12 +150,8 @@ fn fork_child(
     keep.push(channel.number());
     keep.extend(3..3 + i32::try_from(preserve_fds).unwrap_or(0));
     keep.sort_unstable();
+    let within = open_within(plan, &slots)?;
     let args = CloneArgs { flags: plan.clone_flags, cgroup: cgroup.as_ref().map(std::os::fd::AsFd::as_fd) };
-    let born_in = match plan.born_in {
-        Some(slot) => Some(fd::duplicate(slots.get(slot).doing(|| "open the user namespace".to_owned())?)),
-        None => None,
-    };
-    let born_in = born_in.transpose().doing(|| "open the user namespace".to_owned())?;
     let child = || {
         // Other containers' pipes and our sockets are none of this one's business.
         let _kernel_before_5_9 = fd::close_all_but(&keep);
@@ -181,55 +165,91 @@ fn fork_child(
         }
         clone::exit_now(1)
     };
-    let cloned = match born_in {
-        Some(userns) => clone_within(proof, &userns, args, child),
-        None => clone::clone3(proof, args, child),
+    let cloned = if within.is_empty() {
+        clone::clone3(proof, args, child).map_err(|errno| cannot_clone(plan, errno))
+    } else {
+        clone_within(proof, &within, args, child).map_err(|(at, errno)| match plan.within.get(at) {
+            Some(enter) => Error::Init(format!("cannot join namespace {}: {}", enter.what, text(errno))),
+            None => cannot_clone(plan, errno),
+        })
     };
-    if matches!(cloned, Err(Errno::EAGAIN)) {
-        let text = "cannot make the container's first process: a limit on processes is reached (pids.max of a cgroup, \
-            RLIMIT_NPROC, kernel.pid_max)";
-        return Err(Error::Init(text.to_owned()));
-    }
-    let what = || format!("clone the container's first process (flags {:#x})", plan.clone_flags);
-    cloned.map(|(pid, child)| (pid.as_raw(), child)).doing(what)
+    cloned.map(|(pid, child)| (pid.as_raw(), child))
 }
 
-/// Clones from inside a user namespace, so that the child's other new namespaces belong to it. Who enters one cannot
-/// come back, so a helper goes; the child is ours nevertheless (CLONE_PARENT).
+/// The commonest causes in words: the kernel has few numbers for many limits.
+fn cannot_clone(plan: &InitPlan, errno: Errno) -> Error {
+    let user = plan.clone_flags & libc::CLONE_NEWUSER as u64 != 0;
+    Error::Init(match errno {
+        Errno::EAGAIN => "cannot make the container's first process: a limit on processes is reached (pids.max of a \
+            cgroup, RLIMIT_NPROC, kernel.pid_max)"
+            .to_owned(),
+        Errno::EPERM | Errno::ENOSPC | Errno::EUSERS if user => format!(
+            "cannot make a user namespace: {}. A sysctl of the host may forbid or count them (user.max_user_namespaces, \
+             kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)",
+            text(errno)
+        ),
+        other => {
+            format!("cannot clone the container's first process (flags {:#x}): {}", plan.clone_flags, text(other))
+        }
+    })
+}
+
+/// Opens once more what is entered before the clone by a process that does not come back.
+fn open_within(plan: &InitPlan, slots: &Slots) -> Result<Vec<(OwnedFd, CloneFlags)>> {
+    let open = |enter: &Enter| {
+        let opened = slots.get(enter.ns).and_then(fd::duplicate);
+        Ok((opened.doing(|| format!("open namespace {}", enter.what))?, flags(enter.kind)))
+    };
+    plan.within.iter().map(open).collect()
+}
+
+/// Clones from inside namespaces, so that the child's new ones belong to the user namespace among them. Who enters that
+/// one cannot come back, so another process goes; the child is ours nevertheless (CLONE_PARENT). A failure tells which
+/// could not be entered, or the number of all if it was the clone.
 fn clone_within(
     proof: SingleThreaded,
-    userns: &OwnedFd,
+    within: &[(OwnedFd, CloneFlags)],
     args: CloneArgs<'_>,
     child: impl FnOnce() -> std::convert::Infallible,
-) -> pintle_sys::Result<(Pid, OwnedFd)> {
+) -> std::result::Result<(Pid, OwnedFd), (usize, Errno)> {
+    let at_clone = |errno| (within.len(), errno);
     let (ours, theirs) = nix::sys::socket::socketpair(
         nix::sys::socket::AddressFamily::Unix,
         nix::sys::socket::SockType::SeqPacket,
         None,
         nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-    )?;
+    )
+    .map_err(at_clone)?;
     let args = CloneArgs { flags: args.flags | libc::CLONE_PARENT as u64, ..args };
-    let (_, helper) = clone::clone3(proof, CloneArgs::default(), || {
-        let done =
-            nix::sched::setns(userns, CloneFlags::CLONE_NEWUSER).and_then(|()| clone::clone3(proof, args, child));
+    let (_, between) = clone::clone3(proof, CloneArgs::default(), || {
+        let mut entered =
+            within.iter().enumerate().map(|(at, (ns, kind))| nix::sched::setns(ns, *kind).map_err(|errno| (at, errno)));
+        let done = entered
+            .try_for_each(std::convert::identity)
+            .and_then(|()| clone::clone3(proof, args, child).map_err(at_clone));
         let _our_maker_sees_the_end = match done {
-            Ok((pid, fd)) => scm::send(&theirs, &pid.as_raw().to_le_bytes(), &[fd.as_fd()]),
-            Err(errno) => scm::send(&theirs, &(-(errno as i32)).to_le_bytes(), &[]),
+            Ok((pid, fd)) => scm::send(&theirs, &message(pid.as_raw(), 0), &[fd.as_fd()]),
+            Err((at, errno)) => scm::send(&theirs, &message(at as i32, errno as i32), &[]),
         };
         clone::exit_now(0)
-    })?;
-    pidfd::wait(&helper)?;
-    let (mut number, mut fds) = ([0; 4], Vec::new());
-    nix::sys::socket::setsockopt(
-        &ours,
-        nix::sys::socket::sockopt::ReceiveTimeout,
-        &nix::sys::time::TimeVal::new(1, 0),
-    )?;
-    scm::receive(&ours, &mut number, &mut fds)?;
-    match (i32::from_le_bytes(number), fds.pop()) {
+    })
+    .map_err(at_clone)?;
+    drop(theirs);
+    let (mut told, mut fds) = ([0; 8], Vec::new());
+    pidfd::wait(&between).and_then(|_| scm::receive(&ours, &mut told, &mut fds)).map_err(at_clone)?;
+    let (value, errno) = told.split_at(4);
+    let number = |bytes: &[u8]| i32::from_le_bytes(bytes.try_into().unwrap_or_default());
+    match (number(value), fds.pop()) {
         (pid, Some(fd)) if pid > 0 => Ok((Pid::from_raw(pid), fd)),
-        (errno, _) => Err(Errno::from_raw(-errno)),
+        (at, _) => Err((at as usize, Errno::from_raw(number(errno)))),
     }
+}
+
+fn message(value: i32, errno: i32) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&value.to_le_bytes());
+    bytes[4..].copy_from_slice(&errno.to_le_bytes());
+    bytes
 }
 
 fn converse(plan: &InitPlan, launched: &mut Launched, until: Until, witness: &mut dyn Witness) -> Result<()> {
@@ -279,7 +299,7 @@ fn ended_early(launched: &Launched) -> Error {
 fn act_on_child(action: &OnChild, launched: &mut Launched) -> Result<()> {
     let pid = launched.pid;
     match action {
-        OnChild::IdMaps { uids, gids } => crate::idmap::write_maps(pid, uids, gids),
+        OnChild::IdMaps { uids, gids, deny_setgroups } => crate::idmap::write_maps(pid, uids, gids, *deny_setgroups),
         OnChild::OomScoreAdj(adj) => match std::fs::write(format!("/proc/{pid}/oom_score_adj"), adj.to_string()) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 launched.warnings.push(format!(

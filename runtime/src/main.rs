@@ -5,6 +5,7 @@
 //! forked child may then use everything its parent had.
 
 mod beneath;
+mod caller;
 mod cgroup;
 mod clock;
 mod commands;

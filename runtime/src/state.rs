@@ -115,8 +115,9 @@ impl Dir {
     /// Makes it; one that exists is another container's.
     pub fn create(&self) -> Result<()> {
         if let Some(root) = self.path.parent() {
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
-            made.doing(|| format!("make {}", root.display()))?;
+            // Sticky, so that nobody who tidies $XDG_RUNTIME_DIR takes it for forgotten.
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o1700).create(root);
+            made.doing(|| format!("make {}; --root or $XDG_RUNTIME_DIR names another place", root.display()))?;
         }
         match std::fs::DirBuilder::new().mode(0o711).create(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::AlreadyExists),

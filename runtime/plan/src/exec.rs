@@ -4,12 +4,13 @@ use std::ffi::CString;
 
 use oci_spec::runtime::{Linux, Process};
 
+use crate::caller::{ALL_CAPS, Caller};
 use crate::host::CgroupJoin;
 use crate::init::{CLONE_NEWPID, CLONE_NEWUSER, join_cgroup, open_proc};
 use crate::lists;
 use crate::process::{self, Surroundings};
 use crate::slots::{Slots, c, target};
-use crate::step::{AroundClone, InitPlan, Make, OnChild, Slot, Step};
+use crate::step::{Enter, InitPlan, Make, OnChild, Slot, Step};
 
 /// What to run, and where.
 pub struct ExecRequest<'a> {
@@ -17,16 +18,18 @@ pub struct ExecRequest<'a> {
     pub process: &'a Process,
     /// The container's `linux` section: profile, personality and memory policy are its processes' as well.
     pub linux: Option<&'a Linux>,
-    /// CLONE_NEW* of the namespaces in which init differs from us.
+    /// CLONE_NEW* of the other namespaces in which init differs from us.
     pub join: u64,
     /// How to get into the cgroup.
     pub cgroup: CgroupJoin,
     /// Pid namespace of init, if it is another.
     pub pid_ns: Option<CString>,
+    /// User namespace of init, likewise.
+    pub user_ns: Option<CString>,
     /// Whether init chrooted without a mount namespace: its root, as a path of the host.
     pub chroot: Option<CString>,
-    /// Capabilities we can give away.
-    pub caps_available: u64,
+    /// Who we are.
+    pub caller: &'a Caller,
     /// Inherited descriptors.
     pub preserve_fds: u32,
     /// Stdio comes in slots.
@@ -45,16 +48,21 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
     let mut parent = vec![open_proc()];
     let mut child = vec![Step::WaitForGo, Step::NotDumpable];
     let into_cgroup = join_cgroup(&request.cgroup, &mut slots, &mut parent, &mut child);
-    let (mut around, settle) = affinity(request.process);
+    let (affinity, settle) = affinity(request.process);
     child.push(settle);
-    if let Some(path) = &request.pid_ns {
+    let mut enter = |path: &CString, kind: u64, what: &str| {
         let ns = slots.take();
         parent.push(Step::Open { path: path.clone(), flags: 0, into: ns });
-        around.push(AroundClone::Enter { ns, kind: CLONE_NEWPID, what: "pid".to_owned() });
-    }
+        Enter { ns, kind, what: what.to_owned() }
+    };
+    let in_userns = request.user_ns.is_some();
+    // The child of a privileged parent enters with all the rest of init's.
+    let user_first = request.user_ns.as_ref().filter(|_| !request.caller.may_mount());
+    let pid = request.pid_ns.iter().map(|path| enter(path, CLONE_NEWPID, "pid")).collect();
+    let user = user_first.map(|path| enter(path, CLONE_NEWUSER, "user"));
+    let kinds = if in_userns && user.is_none() { request.join | CLONE_NEWUSER } else { request.join };
+    let (around, within) = request.caller.enter(pid, user);
     child.push(Step::NewSession);
-    let in_userns = request.join & CLONE_NEWUSER != 0;
-    let kinds = request.join & !CLONE_NEWPID;
     if kinds != 0 {
         child.push(Step::JoinNs { ns: Slot::INIT, kinds, what: "of the container's init".to_owned() });
     }
@@ -78,7 +86,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
         request.process,
         &Surroundings {
             linux: request.linux,
-            caps_available: request.caps_available,
+            caps_available: if in_userns { ALL_CAPS } else { request.caller.caps },
             in_userns,
             home: request.home.as_deref(),
             preserve_fds: request.preserve_fds,
@@ -90,10 +98,11 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
     InitPlan {
         slots: slots.count(),
         parent,
+        affinity,
         around,
+        within,
         clone_flags: 0,
         into_cgroup,
-        born_in: None,
         on_child: request.process.oom_score_adj().map(OnChild::OomScoreAdj).into_iter().collect(),
         runtime_hooks: Vec::new(),
         rlimits: tail.parent_rlimits,
@@ -104,7 +113,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
 }
 
 /// Where the process is born and where it then runs (runtime-spec, config.md, execCPUAffinity). Lists were checked.
-fn affinity(process: &Process) -> (Vec<AroundClone>, Step) {
+fn affinity(process: &Process) -> (Option<Vec<u64>>, Step) {
     let mask =
         |list: &Option<String>| list.as_deref().filter(|list| !list.is_empty()).and_then(|l| lists::mask(l).ok());
     let wanted = process.exec_cpu_affinity().as_ref();
@@ -113,7 +122,7 @@ fn affinity(process: &Process) -> (Vec<AroundClone>, Step) {
         Some(mask) => Step::Affinity(mask),
         None => Step::FreeAffinity,
     };
-    (initial.into_iter().map(AroundClone::Affinity).collect(), settle)
+    (initial, settle)
 }
 
 /// Stdio of any process: a terminal, or what was passed; then it belongs to the user.

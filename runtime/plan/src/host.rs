@@ -3,6 +3,8 @@
 use std::ffi::CString;
 use std::path::PathBuf;
 
+use crate::caller::Caller;
+
 /// A mounted cgroup v1 hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
@@ -10,7 +12,7 @@ pub struct Hierarchy {
     pub mountpoint: PathBuf,
     /// Its controllers, or `name=systemd`.
     pub controllers: Vec<String>,
-    /// The container's cgroup in it, below the mount point, e.g. `/kubepods/pod1/abc`.
+    /// The cgroup in it that the container is in, below the mount point, e.g. `/kubepods/pod1/abc`.
     pub path: String,
 }
 
@@ -41,10 +43,10 @@ pub struct Host {
     pub join: CgroupJoin,
     /// v1 hierarchies with the container's paths; empty on a pure v2 host.
     pub hierarchies: Vec<Hierarchy>,
-    /// The container's v2 cgroup on the host, if v2 is what is used.
+    /// The v2 cgroup on the host that the container is in, if v2 is what is used.
     pub unified: Option<PathBuf>,
-    /// Capabilities we can give away.
-    pub caps_available: u64,
+    /// Who we are.
+    pub caller: Caller,
     /// --no-pivot.
     pub no_pivot: bool,
     /// --no-new-keyring.
@@ -57,6 +59,4 @@ pub struct Host {
     pub home: Option<String>,
     /// The state JSON that hooks in the child read on stdin, as (createContainer's, startContainer's).
     pub hook_states: (Vec<u8>, Vec<u8>),
-    /// Whether we may make device nodes (not inside a user namespace).
-    pub may_mknod: bool,
 }

@@ -8,13 +8,14 @@ use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType as Ns, Process, Spec};
 
+use crate::caller::ALL_CAPS;
 use crate::exec::stdio;
 use crate::host::{CgroupJoin, Host};
 use crate::mount_options::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, RDONLY};
 use crate::mounts;
 use crate::process::{self, Surroundings};
 use crate::slots::{Slots, c, target};
-use crate::step::{AroundClone, Attr, Denied, Hook, IdRange, InitPlan, Make, OnChild, Point, Slot, Step};
+use crate::step::{Attr, Denied, Enter, Hook, IdRange, InitPlan, Make, OnChild, Point, Slot, Step};
 
 /// linux/sched.h.
 pub const CLONE_NEWPID: u64 = 0x2000_0000;
@@ -23,7 +24,6 @@ pub const CLONE_NEWUSER: u64 = 0x1000_0000;
 const CLONE_NEWNS: u64 = 0x2_0000;
 const CLONE_NEWCGROUP: u64 = 0x200_0000;
 const CLONE_NEWNET: u64 = 0x4000_0000;
-const CLONE_NEWTIME: u64 = 0x80;
 /// asm-generic/fcntl.h.
 pub const O_PATH: i32 = 0o10_000_000;
 const O_RDWR: i32 = 2;
@@ -68,6 +68,8 @@ pub(crate) struct Draft<'a> {
     pub slots: Slots,
     pub parent: Vec<Step>,
     pub child: Vec<Step>,
+    /// How mounts of the host are taken: steps of the parent, or of a child whose parent may not.
+    pub trees: Vec<Step>,
     pub warnings: Vec<String>,
     /// User namespaces made for the sake of their maps, so that equal mappings share one.
     pub id_maps: Vec<(Vec<IdRange>, Vec<IdRange>, Slot)>,
@@ -90,6 +92,12 @@ impl Draft<'_> {
     pub fn has(&self, kind: Ns) -> bool {
         self.namespace(kind).is_some()
     }
+
+    /// Where steps go that take mounts of the host.
+    pub fn taker(&mut self) -> &mut Vec<Step> {
+        // The parent may be allowed what the child in its user namespace is not.
+        if self.host.caller.may_mount() { &mut self.parent } else { &mut self.trees }
+    }
 }
 
 /// Plans init. `spec` has passed validation.
@@ -100,11 +108,12 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
         slots: Slots::new(),
         parent: vec![open_proc()],
         child: vec![Step::WaitForGo, Step::NotDumpable],
+        trees: Vec::new(),
         warnings: Vec::new(),
         id_maps: Vec::new(),
     };
     let process = spec.process().clone().unwrap_or_default();
-    let (around, clone_flags, born_in) = namespaces(&mut draft);
+    let (around, within, clone_flags) = namespaces(&mut draft);
     let into_cgroup = join_cgroup(&host.join, &mut draft.slots, &mut draft.parent, &mut draft.child);
     early(&mut draft);
     let runtime_hooks = root(&mut draft, &process);
@@ -112,7 +121,7 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
         &process,
         &Surroundings {
             linux: spec.linux().as_ref(),
-            caps_available: host.caps_available,
+            caps_available: if draft.has(Ns::User) { ALL_CAPS } else { host.caller.caps },
             in_userns: draft.has(Ns::User),
             home: host.home.as_deref(),
             preserve_fds: host.preserve_fds,
@@ -124,10 +133,11 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
     draft.warnings.extend(tail.warnings);
     InitPlan {
         slots: draft.slots.count(),
+        affinity: None,
         around,
+        within,
         clone_flags,
         into_cgroup,
-        born_in,
         on_child: on_child(&draft, &process),
         runtime_hooks,
         rlimits: tail.parent_rlimits,
@@ -138,10 +148,10 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
     }
 }
 
-/// A namespace given by path is entered by the parent around clone (the child could not, once in its own user
-/// namespace), except a mount namespace, which would take the parent's files away.
-fn namespaces(draft: &mut Draft<'_>) -> (Vec<AroundClone>, u64, Option<Slot>) {
-    let (mut around, mut flags, mut born_in) = (Vec::new(), 0, None);
+/// A namespace given by path is entered before the clone (the child could not, once in its own user namespace), except a
+/// mount namespace, which would take the parent's files away. Gives who enters what, and the clone's flags.
+fn namespaces(draft: &mut Draft<'_>) -> (Vec<Enter>, Vec<Enter>, u64) {
+    let (mut others, mut flags, mut user) = (Vec::new(), 0, None);
     let list = draft.linux().and_then(|linux| linux.namespaces().clone()).unwrap_or_default();
     for ns in &list {
         let (kind, bit) = (ns.typ(), ns.typ() as u64);
@@ -149,25 +159,23 @@ fn namespaces(draft: &mut Draft<'_>) -> (Vec<AroundClone>, u64, Option<Slot>) {
         match (kind, path) {
             // The new cgroup namespace is rooted where its maker is: unshared by the child once it joined.
             (Ns::Cgroup, None) => {}
-            (Ns::Time, None) => around.push(AroundClone::NewTime { offsets: time_offsets(draft.linux()) }),
+            // Before the child hides itself: its own timens_offsets would be hidden from it as well.
+            (Ns::Time, None) => draft.child.insert(1, Step::NewTime { offsets: time_offsets(draft.linux()) }),
             (_, None) => flags |= bit,
             (_, Some(path)) => {
                 let slot = draft.slots.take();
                 draft.parent.push(Step::Open { path: c(path), flags: 0, into: slot });
                 let what = format!("{} at {}", kind_name(kind), path.display());
                 match kind {
-                    Ns::User => born_in = Some(slot),
+                    Ns::User => user = Some(Enter { ns: slot, kind: bit, what }),
                     Ns::Mount => draft.child.push(Step::JoinNs { ns: slot, kinds: bit, what }),
-                    _ => around.push(AroundClone::Enter { ns: slot, kind: bit, what }),
+                    _ => others.push(Enter { ns: slot, kind: bit, what }),
                 }
             }
         }
     }
-    (
-        around,
-        flags & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWNET | 0x0c00_0000) & !CLONE_NEWTIME,
-        born_in,
-    )
+    let (around, within) = draft.host.caller.enter(others, user);
+    (around, within, flags & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWNET | 0x0c00_0000))
 }
 
 fn kind_name(kind: Ns) -> &'static str {
@@ -203,7 +211,7 @@ pub(crate) fn ranges(maps: &Option<Vec<LinuxIdMapping>>) -> Vec<IdRange> {
 fn on_child(draft: &Draft<'_>, process: &Process) -> Vec<OnChild> {
     let mut steps = Vec::new();
     if let (true, Some(linux)) = (draft.makes(Ns::User), draft.linux()) {
-        steps.push(OnChild::IdMaps { uids: ranges(linux.uid_mappings()), gids: ranges(linux.gid_mappings()) });
+        steps.push(draft.host.caller.write_maps(ranges(linux.uid_mappings()), ranges(linux.gid_mappings())));
     }
     if let Some(adj) = process.oom_score_adj() {
         steps.push(OnChild::OomScoreAdj(adj));
@@ -239,15 +247,20 @@ fn early(draft: &mut Draft<'_>) {
 /// Everything up to and including the new root; gives the hooks the parent runs.
 fn root(draft: &mut Draft<'_>, process: &Process) -> Vec<Hook> {
     let host = draft.host;
-    draft.parent.push(Step::CloneTree { path: c(&host.rootfs), recursive: true, into: Slot::ROOT });
+    let private_mounts = draft.has(Ns::Mount);
+    if private_mounts || host.caller.may_mount() {
+        draft.taker().push(Step::CloneTree { path: c(&host.rootfs), recursive: true, into: Slot::ROOT });
+    } else {
+        draft.parent.push(Step::Open { path: c(&host.rootfs), flags: O_PATH | O_DIRECTORY, into: Slot::ROOT });
+    }
     if let Some(fifo) = &host.fifo {
         draft.parent.push(Step::Open { path: c(fifo), flags: O_RDWR, into: Slot::FIFO });
     }
     draft.parent.push(Step::Open { path: c("/dev/null"), flags: O_RDWR, into: Slot::NULL });
-    let private_mounts = draft.has(Ns::Mount);
     if private_mounts {
         // Nothing we mount may reach the host. Propagation that the configuration wants is set after the pivot.
         draft.child.push(Step::Propagate { flags: MS_REC | MS_SLAVE });
+        let taken_at = draft.child.len();
         draft.child.push(Step::SetAttr {
             mount: Slot::ROOT,
             attr: Attr { propagation: MS_PRIVATE, ..Attr::default() },
@@ -255,6 +268,7 @@ fn root(draft: &mut Draft<'_>, process: &Process) -> Vec<Hook> {
         });
         draft.child.push(Step::AttachRoot);
         mounts::plan(draft);
+        draft.child.splice(taken_at..taken_at, std::mem::take(&mut draft.trees));
     }
     let hooks = hooks_before_pivot(draft);
     if private_mounts {

@@ -6,6 +6,7 @@
 
 #![expect(missing_docs, reason = "variant fields repeat what their variant says; every item itself is documented")]
 
+mod caller;
 pub mod caps;
 pub mod cgroup;
 mod checks;
@@ -20,12 +21,14 @@ mod mounts;
 mod process;
 pub mod rdt;
 pub mod rlimits;
+pub mod rootless;
 pub mod seccomp;
 mod slots;
 pub mod spec;
 pub mod step;
 pub mod systemd;
 
+pub use caller::Caller;
 pub use checks::Security;
 pub use exec::{ExecRequest, plan_exec};
 pub use host::{CgroupJoin, Hierarchy, Host};

@@ -13,6 +13,7 @@ use crate::mount_options::{MS_PRIVATE, MS_REC, Options, RDONLY};
 use crate::slots::{c, target};
 use crate::step::{Attr, IdRange, Make, NewMount, Node, Slot, Step};
 
+const S_IFMT: u32 = 0o170_000;
 const S_IFCHR: u32 = 0o020_000;
 const S_IFBLK: u32 = 0o060_000;
 const S_IFIFO: u32 = 0o010_000;
@@ -70,13 +71,12 @@ fn bind(draft: &mut Draft<'_>, mount: &Mount, options: &Options) {
     let source = draft.host.bundle.join(source);
     let tree = draft.slots.take();
     let recursive = options.bind.unwrap_or(true);
-    draft.parent.push(Step::CloneTree { path: c(&source), recursive, into: tree });
-    // The parent may be allowed what the child in its user namespace is not.
-    set_attr(&mut draft.parent, tree, options.attr, false);
-    set_attr(&mut draft.parent, tree, options.recursive, true);
+    draft.taker().push(Step::CloneTree { path: c(&source), recursive, into: tree });
+    set_attr(draft.taker(), tree, options.attr, false);
+    set_attr(draft.taker(), tree, options.recursive, true);
     // Nothing may flow either way unless it was asked for: the copy of a shared mount is its peer.
     let propagation = if options.propagation == 0 { MS_PRIVATE | MS_REC } else { options.propagation };
-    set_propagation(&mut draft.parent, tree, propagation);
+    set_propagation(draft.taker(), tree, propagation);
     id_map(draft, mount, options, tree);
     if !options.superblock.is_empty() {
         draft.warnings.push(format!(
@@ -269,17 +269,18 @@ fn cgroup_v1(draft: &mut Draft<'_>, mount: &Mount, options: &Options) {
     draft.child.push(Step::Close(made));
 }
 
-fn bind_at(draft: &mut Draft<'_>, source: &Path, destination: &Path, attr: Attr) {
+fn bind_at(draft: &mut Draft<'_>, source: &Path, destination: &Path, attr: Attr) -> Slot {
     let (tree, on) = (draft.slots.take(), draft.slots.take());
-    draft.parent.push(Step::CloneTree { path: c(source), recursive: true, into: tree });
-    set_attr(&mut draft.parent, tree, attr, false);
+    draft.taker().push(Step::CloneTree { path: c(source), recursive: true, into: tree });
+    set_attr(draft.taker(), tree, attr, false);
+    set_propagation(draft.taker(), tree, MS_PRIVATE | MS_REC);
     let destination = target(destination);
     let path = destination.path.clone();
     draft.child.push(Step::OpenTarget { target: destination, make: Some(Make::Like(tree)), into: on });
-    set_propagation(&mut draft.parent, tree, MS_PRIVATE | MS_REC);
     draft.child.push(Step::Attach { mount: tree, on, path });
     draft.child.push(Step::Close(on));
     draft.child.push(Step::Close(tree));
+    tree
 }
 
 fn devices(draft: &mut Draft<'_>) {
@@ -291,6 +292,11 @@ fn devices(draft: &mut Draft<'_>) {
     }
     for device in &listed {
         let mode = device.file_mode().unwrap_or(0o666) & 0o7777 | type_bits(device);
+        if !may_mknod(draft, mode) && (device.file_mode().is_some() || device.uid().or(device.gid()).is_some()) {
+            let (path, wanted) = (device.path().display(), (device.file_mode(), device.uid(), device.gid()));
+            let what = "is the host's, with its mode and owner: in a user namespace no device can be made";
+            draft.warnings.push(format!("linux.devices: {path} {what} (asked for {wanted:?})"));
+        }
         let number = (device.major().max(0) as u32, device.minor().max(0) as u32);
         node(draft, device.path(), mode, number, (device.uid().unwrap_or(0), device.gid().unwrap_or(0)));
     }
@@ -308,12 +314,18 @@ fn type_bits(device: &LinuxDevice) -> u32 {
     }
 }
 
+/// In a user namespace only pipes can be made.
+fn may_mknod(draft: &Draft<'_>, mode: u32) -> bool {
+    mode & S_IFMT == S_IFIFO || !draft.has(Ns::User) && !draft.host.caller.in_user_namespace()
+}
+
 /// Where nodes cannot be made, the host's is bound.
 fn node(draft: &mut Draft<'_>, path: &Path, mode: u32, number: (u32, u32), owner: (u32, u32)) {
-    if draft.host.may_mknod {
+    if may_mknod(draft, mode) {
         draft.child.push(Step::MakeNode(Node { target: target(path), mode, number, owner }));
     } else {
-        bind_at(draft, path, path, Attr::default());
+        let tree = bind_at(draft, path, path, Attr::default());
+        draft.taker().push(Step::RequireDevice { tree, kind: mode & S_IFMT, number, path: target(path).path });
     }
 }
 

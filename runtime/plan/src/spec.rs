@@ -61,7 +61,7 @@ impl Problems {
         }
     }
 
-    fn done(self) -> Result<(), ConfigError> {
+    pub(crate) fn done(self) -> Result<(), ConfigError> {
         if self.0.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { problems: self.0 }) }
     }
 }

@@ -215,6 +215,8 @@ pub enum Step {
     JoinNs { ns: Slot, kinds: u64, what: String },
     /// Leave namespaces for new ones.
     Unshare { kinds: u64 },
+    /// Make a time namespace with these offsets (the text of timens_offsets) and enter it.
+    NewTime { offsets: Vec<u8> },
     /// Become root of the user namespace.
     BecomeRoot,
     /// Lead a session.
@@ -241,6 +243,8 @@ pub enum Step {
     CopyUp { from: Slot, to: Slot },
     /// Make a device node and verify it.
     MakeNode(Node),
+    /// Refuse a tree that is not the device it should be: its type bits and number.
+    RequireDevice { tree: Slot, kind: u32, number: (u32, u32), path: CString },
     /// Make a symlink beneath the root; an existing file stays.
     Symlink { target: Target, points_to: CString },
     /// Run hooks here.
@@ -332,15 +336,15 @@ pub struct Exec {
     pub searched: bool,
 }
 
-/// A namespace the parent enters (or makes) around clone, so that the child is born in it.
+/// A namespace that is entered around clone, so that the child is born in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AroundClone {
-    /// Enter the namespace open in the slot.
-    Enter { ns: Slot, kind: u64, what: String },
-    /// Make a time namespace with these offsets (the text of timens_offsets).
-    NewTime { offsets: Vec<u8> },
-    /// Run on these cpus, and so is the child born.
-    Affinity(Vec<u64>),
+pub struct Enter {
+    /// The namespace's file.
+    pub ns: Slot,
+    /// CLONE_NEW*.
+    pub kind: u64,
+    /// For messages.
+    pub what: String,
 }
 
 /// An id mapping: container, host, count.
@@ -354,11 +358,20 @@ pub struct IdRange {
     pub count: u32,
 }
 
+/// One map of a user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdMap {
+    /// What is mapped.
+    pub ranges: Vec<IdRange>,
+    /// Who gives it to the kernel (newuidmap, newgidmap, by absolute path); `None`: we do.
+    pub helper: Option<CString>,
+}
+
 /// What the parent does to the child between clone and go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnChild {
-    /// Write uid_map and gid_map.
-    IdMaps { uids: Vec<IdRange>, gids: Vec<IdRange> },
+    /// Write uid_map and gid_map, before the latter `deny` into setgroups if so decided.
+    IdMaps { uids: IdMap, gids: IdMap, deny_setgroups: bool },
     /// Write oom_score_adj.
     OomScoreAdj(i32),
     /// Move network devices in: (host name, name inside).
@@ -372,14 +385,16 @@ pub struct InitPlan {
     pub slots: u16,
     /// The parent's steps, before clone.
     pub parent: Vec<Step>,
-    /// What the parent does around clone.
-    pub around: Vec<AroundClone>,
+    /// Cpus the parent runs on around clone, and so the child is born on.
+    pub affinity: Option<Vec<u64>>,
+    /// What the parent enters around clone.
+    pub around: Vec<Enter>,
+    /// What a process in between enters, in order, before it clones: who enters these does not come back.
+    pub within: Vec<Enter>,
     /// CLONE_NEW* for clone3.
     pub clone_flags: u64,
     /// The slot of a cgroup v2 directory to be born in.
     pub into_cgroup: Option<Slot>,
-    /// A user namespace given by path, which the child must be born in to own its other namespaces.
-    pub born_in: Option<Slot>,
     /// What the parent does to the child.
     pub on_child: Vec<OnChild>,
     /// prestart and createRuntime hooks, which the parent runs at [`Point::Hooks`].
@@ -421,6 +436,9 @@ impl fmt::Display for Step {
             Step::JoinCgroup { controller, .. } => write!(f, "join the {controller} cgroup"),
             Step::JoinNs { what, .. } => write!(f, "join namespace {what}"),
             Step::Unshare { kinds } => write!(f, "make namespaces {kinds:#x}"),
+            Step::NewTime { offsets } => {
+                write!(f, "make a time namespace with offsets {:?}", String::from_utf8_lossy(offsets))
+            }
             Step::BecomeRoot => write!(f, "become root of the user namespace"),
             Step::NewSession => write!(f, "start a session"),
             Step::JoinKeyring { name } => write!(f, "join session keyring {name:?}"),
@@ -439,6 +457,9 @@ impl fmt::Display for Step {
             Step::CopyUp { .. } => write!(f, "copy the covered directory up"),
             Step::MakeNode(node) => {
                 write!(f, "make device {:?} ({}:{})", node.target.path, node.number.0, node.number.1)
+            }
+            Step::RequireDevice { number, path, .. } => {
+                write!(f, "use the host's {path:?} as device {}:{}, which it is not", number.0, number.1)
             }
             Step::Symlink { target, points_to } => write!(f, "link {:?} to {points_to:?}", target.path),
             Step::RunHooks { point, .. } => write!(f, "run {point} hooks"),

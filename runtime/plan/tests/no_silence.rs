@@ -4,8 +4,10 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxResources, Spec};
-use pintle_runtime_plan::{CgroupJoin, ExecRequest, Host, cgroup, parse_spec, plan_exec, plan_init, rdt, validate};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
+use pintle_runtime_plan::{
+    Caller, CgroupJoin, ExecRequest, Host, cgroup, parse_spec, plan_exec, plan_init, rdt, validate,
+};
 use serde_json::Value;
 
 const FULL: &str = include_str!("full.json");
@@ -31,14 +33,13 @@ fn host() -> Host {
         join: CgroupJoin::None,
         hierarchies: Vec::new(),
         unified: None,
-        caps_available: u64::MAX,
+        caller: Caller::root(),
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
         stdio_passed: false,
         home: None,
         hook_states: (Vec::new(), Vec::new()),
-        may_mknod: true,
     }
 }
 
@@ -49,7 +50,13 @@ fn decided(config: &Value) -> String {
         Err(error) => return error.to_string(),
     };
     let checked = validate(&spec);
-    format!("{checked:?} {:#?} {:#?} {:#?}", plan_init(&spec, &host()), exec(&spec), groups(&spec))
+    let mut without_user_namespace = spec.clone();
+    if let Some(linux) = without_user_namespace.linux_mut() {
+        let namespaces = linux.namespaces().iter().flatten().filter(|ns| ns.typ() != LinuxNamespaceType::User).cloned();
+        linux.set_namespaces(Some(namespaces.collect()));
+    }
+    let plans = [&spec, &without_user_namespace].map(|spec| plan_init(spec, &host()));
+    format!("{checked:?} {plans:#?} {:#?} {:#?}", exec(&spec), groups(&spec))
 }
 
 /// The groups of resctrl on machines that lack one thing each.
@@ -90,8 +97,9 @@ fn exec(spec: &Spec) -> pintle_runtime_plan::InitPlan {
         join: 0,
         cgroup: CgroupJoin::None,
         pid_ns: None,
+        user_ns: None,
         chroot: None,
-        caps_available: u64::MAX,
+        caller: &Caller::root(),
         preserve_fds: 0,
         stdio_passed: false,
         home: None,

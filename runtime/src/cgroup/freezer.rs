@@ -19,6 +19,11 @@ impl Cgroups {
         let done = match (self.unified(), self.of("freezer")) {
             (Some(directory), _) => freeze_v2(directory),
             (None, Some(directory)) => freeze_v1(directory),
+            (None, None) if self.paths.is_empty() => {
+                let text = "cannot pause: this container has no cgroup (a rootless one has only what was delegated to its \
+                    user; systemd: Delegate=yes)";
+                return Err(Error::WrongState(text.to_owned()));
+            }
             (None, None) => {
                 return Err(Error::WrongState("cannot pause: this host has no freezer cgroup controller".to_owned()));
             }

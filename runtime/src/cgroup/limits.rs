@@ -9,7 +9,7 @@ use oci_spec::runtime::LinuxResources;
 use pintle_runtime_plan::cgroup::{self as plan, OnFailure, Plan, Write, device_program, devices};
 use pintle_sys::Errno;
 
-use super::{Cgroups, put};
+use super::{Cgroups, Need, put};
 use crate::error::{Doing as _, Error, Result};
 
 /// What a change has overwritten: file and text that brings the old value back, oldest first.
@@ -32,7 +32,13 @@ impl Cgroups {
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
         self.set(&self.plan(resources)?, None)?;
         match (self.unified(), resources.devices()) {
-            (Some(directory), Some(rules)) => replace_device_program(directory, &devices::rules(rules)?),
+            (Some(directory), Some(rules)) => match replace_device_program(directory, &devices::rules(rules)?) {
+                Err(Error::System { errno: Errno::EPERM | Errno::EACCES, .. }) if self.need == Need::WhatIsOpen => {
+                    without_device_rules();
+                    Ok(())
+                }
+                done => done,
+            },
             _ => Ok(()),
         }
     }
@@ -82,12 +88,13 @@ impl Cgroups {
                 Err(Failed { errno: Errno::EINVAL, .. }) if write.on_failure == OnFailure::AgainLast => {
                     again.push(write);
                 }
-                done => done.map_err(Failed::into_error)?,
+                Err(failed) if self.need == Need::WhatIsOpen && failed.is_closed_devices() => without_device_rules(),
+                done => done.map_err(|failed| failed.into_error(self.need))?,
             }
         }
-        again
-            .into_iter()
-            .try_for_each(|write| self.write(write, undo.as_deref_mut(), &mut open).map_err(Failed::into_error))
+        again.into_iter().try_for_each(|write| {
+            self.write(write, undo.as_deref_mut(), &mut open).map_err(|failed| failed.into_error(self.need))
+        })
     }
 
     fn write<'a>(
@@ -152,9 +159,19 @@ struct Failed<'a> {
 }
 
 impl Failed<'_> {
-    fn into_error(self) -> Error {
+    /// Whether it is a device rule that was not allowed.
+    fn is_closed_devices(&self) -> bool {
+        let closed = self.path.is_none() || matches!(self.errno, Errno::EPERM | Errno::EACCES | Errno::EROFS);
+        self.write.controller == "devices" && closed
+    }
+
+    fn into_error(self, need: Need) -> Error {
         let (at, controller) = (self.write.at.clone(), self.write.controller);
         let why = match (&self.path, self.errno) {
+            (None, _) | (_, Errno::EACCES | Errno::EPERM) if need == Need::WhatIsOpen => format!(
+                "the {controller} cgroup controller is closed to this rootless container: delegate a cgroup with it to the \
+                 user (systemd: Delegate=yes), or leave the limit out"
+            ),
             (None, _) => format!("this host has no {controller} cgroup controller, or the container may not join it"),
             (Some(path), Errno::ENOENT) => missing(path, controller),
             (Some(path), Errno::EBUSY) if path.ends_with("memory.limit_in_bytes") => {
@@ -198,21 +215,13 @@ fn replace_device_program(directory: &Path, rules: &[devices::Rule]) -> Result<(
         .map(|i| pintle_sys::bpf::Insn { code: i.code, regs: i.src << 4 | i.dst, off: i.off, imm: i.imm })
         .collect();
     let cgroup = std::fs::File::open(directory).doing(what)?;
-    let old = match pintle_sys::bpf::device_programs(&cgroup) {
-        // Inside a user namespace nobody may; there mknod and foreign device nodes are out of reach anyway.
-        Err(Errno::EPERM) if in_user_namespace() => {
-            crate::log::warn_once("device rules are not applied: not permitted in a user namespace");
-            return Ok(());
-        }
-        other => other.doing(what)?,
-    };
+    let old = pintle_sys::bpf::device_programs(&cgroup).doing(what)?;
     let new = pintle_sys::bpf::load_device_program(&program).doing(what)?;
     pintle_sys::bpf::attach_device_program(&cgroup, &new).doing(what)?;
     old.iter().try_for_each(|program| pintle_sys::bpf::detach_device_program(&cgroup, program)).doing(what)
 }
 
-/// user_namespaces(7): the first namespace maps everybody to itself.
-pub fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
+/// Rootless: who may not make device nodes, and opens those of the host with the caller's own rights, needs no rules.
+fn without_device_rules() {
+    crate::log::warn_once("device rules are not applied: not permitted to a rootless caller");
 }

@@ -7,7 +7,7 @@ use pintle_runtime_plan::cgroup::domain_controllers;
 use pintle_sys::Errno;
 
 use super::layout::{CgroupMount, Layout};
-use super::{Cgroups, put};
+use super::{Cgroups, Driver, Need, put};
 use crate::error::{Doing as _, Error, Result};
 
 impl Cgroups {
@@ -16,28 +16,64 @@ impl Cgroups {
         self.clone().create_for(layout, None)
     }
 
-    /// Makes the directories for a container with these limits. A rootless caller loses the hierarchies that are not open to it,
-    /// provided that nobody asked for a place in them; a limit that needs one fails later, by name.
+    /// Makes the directories for a container with these limits. A rootless caller loses the hierarchies that are not
+    /// open to him, provided that nobody asked for a place in them; a limit that needs one fails later, by name.
     pub fn create_for(&mut self, layout: &Layout, resources: Option<&LinuxResources>) -> Result<()> {
         for mount in layout.mounts() {
             let key = mount.key();
             let Some(path) = self.paths.get(&key) else { continue };
             let made = match layout {
-                Layout::V2(_) => make_v2(&mount.mountpoint, path, resources),
+                Layout::V2(_) => {
+                    make_v2(&mount.mountpoint, path, resources).and_then(|()| self.check_entry(mount, path))
+                }
                 Layout::V1(_) => make_v1(mount, path),
             };
             match made {
-                Err(error) if self.optional && not_permitted(&error) => drop(self.paths.remove(&key)),
+                Err(error) if self.need == Need::WhatIsOpen && not_permitted(&error) => {
+                    if self.asked_for {
+                        return Err(closed(&error));
+                    }
+                    self.paths.remove(&key);
+                }
                 other => other?,
             }
         }
         Ok(())
     }
+
+    /// A rootless caller may have made a cgroup that no process of his can move to.
+    fn check_entry(&self, mount: &CgroupMount, path: &Path) -> Result<()> {
+        if self.need == Need::All || self.driver == Driver::Systemd {
+            return Ok(());
+        }
+        let entered = may_enter(mount, path).doing(|| format!("move a process to cgroup {}", path.display()));
+        if entered.is_err() {
+            let _another_may_use_it = std::fs::remove_dir(path);
+        }
+        entered
+    }
+}
+
+/// Whether a process of ours may be born in, or move to, a cgroup of v2: cgroup-v2.rst, "Delegation Containment", wants
+/// write access there and at the nearest cgroup above both.
+pub fn may_enter(mount: &CgroupMount, path: &Path) -> pintle_sys::Result<()> {
+    let own = mount.own();
+    let above_both = own.ancestors().find(|above| path.starts_with(above)).unwrap_or(&mount.mountpoint);
+    for directory in [path, above_both] {
+        nix::unistd::eaccess(&directory.join("cgroup.procs"), nix::unistd::AccessFlags::W_OK)?;
+    }
+    Ok(())
 }
 
 fn not_permitted(error: &Error) -> bool {
-    let denied = matches!(error, Error::System { errno: Errno::EACCES | Errno::EPERM | Errno::EROFS, .. });
-    denied && (!nix::unistd::geteuid().is_root() || super::limits::in_user_namespace())
+    matches!(error, Error::System { errno: Errno::EACCES | Errno::EPERM | Errno::EROFS, .. })
+}
+
+fn closed(error: &Error) -> Error {
+    Error::WrongState(format!(
+        "linux.cgroupsPath: {error}; a rootless container can only use cgroups that were delegated to its user (systemd: \
+         Delegate=yes): leave linux.cgroupsPath out to go without, or name a path in one"
+    ))
 }
 
 fn make(path: &Path) -> Result<bool> {

@@ -157,6 +157,8 @@ fn remove_tree(directory: &Path) -> Result<()> {
     match std::fs::remove_dir(directory) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        // What is read-only or not ours says so before it says that nothing is there.
+        Err(_) if !directory.exists() => return Ok(()),
         // Sub-cgroups made by the container, or a process that is dead but not yet gone from the books.
         Err(_) => {}
     }

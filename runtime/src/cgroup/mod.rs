@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use pintle_runtime_plan::{CgroupJoin, Hierarchy};
 
 pub use layout::{Layout, detect};
-pub use limits::{Undo, in_user_namespace};
+pub use limits::Undo;
+pub use make::may_enter;
 
 /// Who makes a container's cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +37,28 @@ use crate::error::{Error, Result};
 pub struct Cgroups {
     /// Directory per hierarchy.
     pub paths: BTreeMap<String, PathBuf>,
-    /// Nobody asked for a place: a hierarchy that is closed to a rootless caller may be left out.
-    optional: bool,
+    /// What becomes of those that are closed to us.
+    need: Need,
+    /// Somebody asked for this place.
+    asked_for: bool,
+    /// Who moves processes there.
+    driver: Driver,
+}
+
+/// What becomes of cgroups that may not be made (`--rootless`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// They are an error.
+    All,
+    /// They are left out where nobody asked for a place or a limit in them, and so are device rules, which nobody needs
+    /// who cannot make devices.
+    WhatIsOpen,
 }
 
 impl Cgroups {
     /// Where a container's cgroups are. An absolute path lies below each hierarchy's root, a relative or empty one
     /// below our own cgroup; on v2, where that one has processes (ours) and so cannot have limited children, beside it.
-    pub fn locate(layout: &Layout, cgroups_path: Option<&Path>, id: &str) -> Result<Cgroups> {
+    pub fn locate(layout: &Layout, cgroups_path: Option<&Path>, id: &str, need: Need) -> Result<Cgroups> {
         let wanted = cgroups_path.filter(|path| !path.as_os_str().is_empty());
         let inner = clean(wanted.unwrap_or(Path::new(id)));
         let below = |mount: &layout::CgroupMount| match (wanted.is_some_and(Path::is_absolute), layout) {
@@ -56,21 +71,22 @@ impl Cgroups {
         if inner.as_os_str().is_empty() {
             return Err(Error::Usage("linux.cgroupsPath: must not be the root of the hierarchy".to_owned()));
         }
-        if paths.is_empty() {
+        let asked_for = wanted.is_some();
+        if paths.is_empty() && (asked_for || need == Need::All) {
             return Err(Error::WrongState("this host has no cgroup hierarchy mounted".to_owned()));
         }
-        Ok(Cgroups { paths, optional: wanted.is_none() })
+        Ok(Cgroups { paths, need, asked_for, driver: Driver::Files })
     }
 
     /// A unit's cgroups: `directory` below what systemd calls "/", of which `of_init` tells as /proc/1/cgroup does.
-    pub fn of_unit(layout: &Layout, of_init: &str, directory: &Path) -> Cgroups {
+    pub fn of_unit(layout: &Layout, of_init: &str, directory: &Path, need: Need) -> Cgroups {
         let below = |mount: &layout::CgroupMount| (mount.key(), mount.systemds_root(of_init).join(directory));
-        Cgroups { paths: layout.mounts().iter().map(below).collect(), optional: false }
+        Cgroups { paths: layout.mounts().iter().map(below).collect(), need, asked_for: true, driver: Driver::Systemd }
     }
 
     /// Taken from a state file.
     pub fn known(paths: BTreeMap<String, PathBuf>) -> Cgroups {
-        Cgroups { paths, optional: false }
+        Cgroups { paths, need: Need::All, asked_for: true, driver: Driver::Files }
     }
 
     /// The one directory of v2.
@@ -90,7 +106,9 @@ impl Cgroups {
     pub fn child(&self, name: &str) -> Cgroups {
         Cgroups {
             paths: self.paths.iter().map(|(key, path)| (key.clone(), path.join(name))).collect(),
-            optional: false,
+            need: self.need,
+            asked_for: self.asked_for,
+            driver: self.driver,
         }
     }
 
@@ -106,13 +124,22 @@ impl Cgroups {
         CgroupJoin::Tasks(self.paths.iter().map(tasks).collect())
     }
 
+    /// The one directory of v2 that a container is in: its own, or ours if it has none.
+    pub fn unified_or_own(&self, layout: &Layout) -> Option<PathBuf> {
+        match layout {
+            Layout::V1(_) => None,
+            Layout::V2([mount]) => Some(self.unified().map_or_else(|| mount.own(), Path::to_owned)),
+        }
+    }
+
     /// For planning cgroup mounts.
     pub fn hierarchies(&self, layout: &Layout) -> Vec<Hierarchy> {
         if layout.is_v2() {
             return Vec::new();
         }
         let convert = |mount: &layout::CgroupMount| {
-            let path = self.paths.get(&mount.key())?.strip_prefix(&mount.mountpoint).ok()?;
+            let own = mount.own();
+            let path = self.paths.get(&mount.key()).unwrap_or(&own).strip_prefix(&mount.mountpoint).ok()?;
             Some(Hierarchy {
                 mountpoint: mount.mountpoint.clone(),
                 controllers: mount.controllers.clone(),

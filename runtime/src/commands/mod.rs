@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 use args::{Flag, Order, Parsed, switch, value};
 
-use crate::container::Env;
+use crate::container::{Env, Rootless};
 use crate::error::{Error, Result};
 use crate::log;
 
@@ -79,10 +79,15 @@ const GLOBAL: &[Flag] = &[
     switch("help", "show help").or("h"),
 ];
 
-/// Whose default --root is: a user who is not root has a directory of his own, if he is logged in.
+/// Whose default --root is: a user who is not root has a directory of his own, if he is logged in; so has who is called
+/// root in a user namespace alone, unless his variables are root's too ($USER).
 fn default_root() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && !nix::unistd::geteuid().is_root());
-    own.map_or_else(|| PathBuf::from("/run/runc"), |dir| PathBuf::from(dir).join("runc"))
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    let ordinary = || {
+        let called_so = || crate::caller::observe().is_ok_and(|caller| caller.in_user_namespace());
+        !nix::unistd::geteuid().is_root() || called_so() && std::env::var_os("USER").is_none_or(|user| user != "root")
+    };
+    own.filter(|_| ordinary()).map_or_else(|| PathBuf::from("/run/runc"), |dir| PathBuf::from(dir).join("runc"))
 }
 
 /// One call of the program.
@@ -105,7 +110,12 @@ impl Invocation {
 
     /// The surroundings of operations.
     pub fn env(&self) -> Result<Env> {
-        Env::observe(self.root()?)
+        let rootless = match self.global.get("rootless") {
+            Some("true") => Rootless::Yes,
+            Some("false") => Rootless::No,
+            _auto => Rootless::Auto,
+        };
+        Env::observe(self.root()?, rootless)
     }
 
     /// The one argument.

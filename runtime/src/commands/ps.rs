@@ -2,7 +2,7 @@
 
 use super::args::{Order, value};
 use super::{Command, Invocation};
-use crate::cgroup::Cgroups;
+use crate::container;
 use crate::error::{Doing as _, Error, Result};
 
 /// `ps`.
@@ -19,7 +19,7 @@ pub const COMMAND: Command = Command {
 fn run(invocation: &Invocation) -> Result<i32> {
     let args = invocation.ids("ps", 1, usize::MAX)?;
     let stored = invocation.env()?.root.container(&args[0])?.load()?;
-    let pids = Cgroups::known(stored.cgroup_paths.clone()).pids()?;
+    let pids = container::members(&stored)?;
     match invocation.own.get("format").unwrap_or("table") {
         "json" if pids.is_empty() => println!("null"),
         "json" => println!("{}", serde_json::json!(pids)),

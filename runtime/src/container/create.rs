@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType as Ns, Spec};
+use oci_spec::runtime::Spec;
 use pintle_runtime_plan::step::Hook;
 use pintle_runtime_plan::{CgroupJoin, Host, InitPlan, Security, Slot};
 use pintle_sys::Errno;
@@ -107,13 +107,14 @@ pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Crea
         return Err(Error::Usage(format!("root.path: {} is not a directory", rootfs.display())));
     }
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    pintle_runtime_plan::rootless::check(&spec, &env.caller)?;
     let place = match request.driver {
         Driver::Files => None,
-        Driver::Systemd => Some(systemd::place(&env.layout, path, &request.id)?),
+        Driver::Systemd => Some(systemd::place(env, path, &request.id)?),
     };
     let mut cgroups = match &place {
         Some(place) => place.cgroups.clone(),
-        None => Cgroups::locate(&env.layout, path, &request.id)?,
+        None => Cgroups::locate(&env.layout, path, &request.id, env.need)?,
     };
     cgroups.require_unused()?;
     let rdt = rdt::prepare(rdt::configured(&spec), &request.id)?;
@@ -225,10 +226,6 @@ fn out_of_memory(cgroups: &Cgroups) -> Option<Error> {
     (cgroups.oom_kills() > 0).then(|| Error::CannotRun(words.to_owned()))
 }
 
-fn has(spec: &Spec, kind: Ns) -> bool {
-    spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()).any(|ns| ns.typ() == kind)
-}
-
 fn observe(env: &Env, request: &CreateRequest, dir: &Dir, stored: &Stored, cgroups: &Cgroups) -> Host {
     let spec = &stored.config;
     let home = spec.process().as_ref().and_then(|process| passwd::home_if_unset(process, &stored.rootfs));
@@ -241,15 +238,14 @@ fn observe(env: &Env, request: &CreateRequest, dir: &Dir, stored: &Stored, cgrou
         fifo: Some(dir.fifo()),
         join: if stored.moved_by().is_some() { CgroupJoin::None } else { cgroups.join() },
         hierarchies: cgroups.hierarchies(&env.layout),
-        unified: cgroups.unified().map(Path::to_owned),
-        caps_available: env.caps,
+        unified: cgroups.unified_or_own(&env.layout),
+        caller: env.caller.clone(),
         no_pivot: request.no_pivot,
         no_new_keyring: request.no_new_keyring,
         preserve_fds: request.preserve_fds,
         stdio_passed: request.stdio.is_some(),
         home,
         hook_states: (state(Status::Running), state(Status::Created)),
-        may_mknod: !has(spec, Ns::User),
     }
 }
 

@@ -16,13 +16,14 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType as Ns, LinuxResources, Spec};
+use pintle_runtime_plan::Caller;
 use pintle_runtime_plan::step::Hook;
 use pintle_sys::clone::SingleThreaded;
 use pintle_sys::{Errno, pidfd};
 
 pub use create::{CreateRequest, Created, create, create_from, listening, load_spec, read_json, security};
 
-use crate::cgroup::{Cgroups, Layout, Undo};
+use crate::cgroup::{Cgroups, Layout, Need, Undo};
 use crate::error::{Doing as _, Error, Result};
 use crate::rdt;
 use crate::state::{self, Dir, Published, Root, Status, Stored};
@@ -37,18 +38,36 @@ pub struct Env {
     pub root: Root,
     /// This host's cgroups.
     pub layout: Layout,
-    /// Capabilities we can give away.
-    pub caps: u64,
+    /// Who we are.
+    pub caller: Caller,
+    /// What becomes of cgroups that are closed to us.
+    pub need: Need,
+}
+
+/// --rootless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rootless {
+    /// As we find ourselves.
+    Auto,
+    /// Cgroups may be closed to us.
+    Yes,
+    /// They may not: that would be an error.
+    No,
 }
 
 impl Env {
     /// Looks around.
-    pub fn observe(root: PathBuf) -> Result<Env> {
+    pub fn observe(root: PathBuf, rootless: Rootless) -> Result<Env> {
         let proof = SingleThreaded::assert().ok_or_else(|| {
             Error::WrongState("this program must run with one thread, and /proc must be mounted".to_owned())
         })?;
-        let caps = pintle_sys::cred::caps().doing(|| "read own capabilities".to_owned())?;
-        Ok(Env { proof, root: Root(root), layout: crate::cgroup::detect()?, caps: caps.permitted })
+        let caller = crate::caller::observe()?;
+        let need = match rootless {
+            Rootless::Yes => Need::WhatIsOpen,
+            Rootless::Auto if caller.is_rootless() => Need::WhatIsOpen,
+            Rootless::Auto | Rootless::No => Need::All,
+        };
+        Ok(Env { proof, root: Root(root), layout: crate::cgroup::detect()?, caller, need })
     }
 }
 
@@ -186,7 +205,42 @@ pub fn kill(env: &Env, id: &str, signal: i32, whom: Whom) -> Result<()> {
     let dir = env.root.container(id)?;
     let stored = dir.load()?;
     let cgroups = Cgroups::known(stored.cgroup_paths.clone());
+    if cgroups.paths.is_empty() {
+        return send_without_cgroup(&stored, signal, whom);
+    }
     send(&cgroups, has_own_pid_namespace(&stored.config), || open_init(&stored), signal, whom)
+}
+
+/// Who is in a container: those in its cgroup, or, rootless without one, in its pid namespace. Of a container that has
+/// neither only init is known.
+pub fn members(stored: &Stored) -> Result<Vec<i32>> {
+    let cgroups = Cgroups::known(stored.cgroup_paths.clone());
+    if !cgroups.paths.is_empty() {
+        return cgroups.pids();
+    }
+    let init = stored.init_process_pid;
+    if !state::is_alive(init, stored.init_process_start) {
+        return Ok(Vec::new());
+    }
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(init).filter(|_| has_own_pid_namespace(&stored.config));
+    let entries = std::fs::read_dir("/proc").doing(|| "list /proc".to_owned())?.flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut members: Vec<i32> = pids.filter(|pid| *pid == init || own.is_some() && namespace(*pid) == own).collect();
+    members.sort_unstable();
+    Ok(members)
+}
+
+fn send_without_cgroup(stored: &Stored, signal: i32, whom: Whom) -> Result<()> {
+    let init = open_init(stored)?;
+    let others = if whom == Whom::All { members(stored)? } else { Vec::new() };
+    for pid in others.into_iter().filter(|pid| *pid != stored.init_process_pid) {
+        let sent = pidfd::open(Pid::from_raw(pid)).and_then(|process| pidfd::send_signal(process, signal));
+        if !matches!(sent, Ok(()) | Err(Errno::ESRCH)) {
+            return sent.doing(|| format!("send signal {signal} to process {pid}"));
+        }
+    }
+    pidfd::send_signal(init, signal).doing(|| format!("send signal {signal} to init"))
 }
 
 /// Signals a container of which the caller knows these things.

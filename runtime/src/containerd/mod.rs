@@ -26,7 +26,7 @@ use pintle_ttrpc::task::DeleteResponse;
 use prost::Message as _;
 
 use crate::commands::args::{self, Flag, Order, Parsed, switch, value};
-use crate::container::{Env, Force};
+use crate::container::{Env, Force, Rootless};
 use crate::error::{Doing as _, Error, Result};
 use crate::{clock, container, log, protect};
 
@@ -105,7 +105,7 @@ fn state_root(namespace: &str) -> PathBuf {
 
 /// Removes what a shim that is gone has left of a task. Prints what containerd reads of its end.
 fn delete(task: &Task) -> Result<()> {
-    let env = Env::observe(state_root(&task.namespace))?;
+    let env = Env::observe(state_root(&task.namespace), Rootless::Auto)?;
     let pid = env.root.container(&task.id)?.load().map_or(0, |stored| stored.init_process_pid);
     container::delete(&env, &task.id, Force::Yes)?;
     rootfs::unmount(&task.bundle)?;

@@ -12,7 +12,7 @@ use pintle_sys::{cred, fd};
 
 use super::server::Server;
 use super::{NAME, Task, state_root};
-use crate::container::Env;
+use crate::container::{Env, Rootless};
 use crate::error::{Doing as _, Error, Result};
 use crate::log;
 
@@ -78,7 +78,7 @@ pub fn forget_socket(bundle: &Path) {
 }
 
 fn launch(task: Task, path: &Path) -> Result<()> {
-    let env = Env::observe(state_root(&task.namespace))?;
+    let env = Env::observe(state_root(&task.namespace), Rootless::Auto)?;
     let listener = listen(path)?;
     let (mut told, tell) = std::io::pipe().doing(|| "make a pipe".to_owned())?;
     let socket = path.to_owned();

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::server::{Place, Server};
 use crate::cgroup::Cgroups;
-use crate::container::Env;
+use crate::container::{Env, Rootless};
 use crate::error::{Doing as _, Error, Result};
 use crate::worker::{Teller, Worker};
 
@@ -40,12 +40,12 @@ pub fn run(config: &Path) -> Result<()> {
     let text = std::fs::read_to_string(config).doing(|| format!("read {}", config.display()))?;
     let wrong = |error: serde_json::Error| Error::Usage(format!("{}: {error}", config.display()));
     let settings: Settings = serde_json::from_str(&text).map_err(wrong)?;
-    let env = Env::observe(settings.runtime_root.clone())?;
+    let env = Env::observe(settings.runtime_root.clone(), Rootless::Auto)?;
     let exits = settings.dir.join("exits");
     std::fs::create_dir_all(&exits).doing(|| format!("make {}", exits.display()))?;
     // Looked at before anything is touched; the daemon takes it for good.
     drop(lock(&settings)?);
-    let pod = Cgroups::locate(&env.layout, Some(Path::new(&settings.pod_cgroup)), &settings.pod_uid)?;
+    let pod = Cgroups::locate(&env.layout, Some(Path::new(&settings.pod_cgroup)), &settings.pod_uid, env.need)?;
     let prepare = |env: &Env, _: &Teller<'_>| {
         let whole: ShimConfig = serde_json::from_str(&text).map_err(wrong)?;
         pod.create(&env.layout)?;

@@ -26,7 +26,8 @@ use bus::Bus;
 pub use bus::BusError;
 pub use holder::Holder;
 
-use crate::cgroup::{Cgroups, Layout};
+use crate::cgroup::Cgroups;
+use crate::container::Env;
 use crate::error::{Doing as _, Error, Result};
 
 /// What state.json says of a container's unit.
@@ -89,15 +90,14 @@ pub struct Place {
 }
 
 /// Where a container's unit is to be. The caller's own rights say whose manager is asked: root's is the machine's.
-pub fn place(layout: &Layout, path: Option<&Path>, id: &str) -> Result<Place> {
+pub fn place(env: &Env, path: Option<&Path>, id: &str) -> Result<Place> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Err(SystemdError::NotBooted.into());
     }
-    if !layout.is_v2() {
+    if !env.layout.is_v2() {
         return Err(SystemdError::NotV2.into());
     }
-    let root = nix::unistd::geteuid().is_root() && !crate::cgroup::in_user_namespace();
-    let manager = if root { Manager::System } else { Manager::User };
+    let manager = if env.caller.is_rootless() { Manager::User } else { Manager::System };
     let path = path.map(Path::to_string_lossy);
     let unit = Unit::locate(path.as_deref(), id, manager)?;
     let below = unit.directory()?;
@@ -106,7 +106,7 @@ pub fn place(layout: &Layout, path: Option<&Path>, id: &str) -> Result<Place> {
         Manager::System => crate::text::read("/proc/1/cgroup").doing(|| "read the cgroups of process 1".to_owned())?,
         Manager::User => format!("0::{}", users_root()?),
     };
-    let cgroups = Cgroups::of_unit(layout, &of_init, Path::new(&below));
+    let cgroups = Cgroups::of_unit(&env.layout, &of_init, Path::new(&below), env.need);
     Ok(Place { unit, manager, cgroups })
 }
 

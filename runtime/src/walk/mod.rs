@@ -164,6 +164,7 @@ impl Walker<'_> {
             Step::JoinCgroup { tasks, .. } => nix::unistd::write(self.slots.get(*tasks)?, b"0").map(drop),
             Step::JoinNs { ns, kinds, .. } => nix::sched::setns(self.slots.get(*ns)?, flags(*kinds)),
             Step::Unshare { kinds } => nix::sched::unshare(flags(*kinds)),
+            Step::NewTime { offsets } => self.new_time(offsets),
             Step::BecomeRoot => cred::set_gid(0).and_then(|()| cred::set_uid(0)),
             Step::NewSession => nix::unistd::setsid().map(drop),
             Step::JoinKeyring { name } => join_keyring(name),
@@ -234,13 +235,25 @@ impl Walker<'_> {
         }
     }
 
-    /// `value` into a file beneath the host's procfs, crossing no mount and no symlink but `thread-self`.
+    /// Children would be born in a new time namespace; its maker enters it by its file.
+    fn new_time(&self, offsets: &[u8]) -> Result<()> {
+        const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
+        nix::sched::unshare(CLONE_NEWTIME)?;
+        if !offsets.is_empty() {
+            self.write_proc(c"self/timens_offsets", offsets)?;
+        }
+        let made = open::at(self.slots.get(Slot::PROC)?, c"self/ns/time_for_children", libc::O_RDONLY, 0)?;
+        nix::sched::setns(made, CLONE_NEWTIME)
+    }
+
+    /// `value` into a file beneath the host's procfs, crossing no mount and no symlink but `self` and `thread-self`.
     fn write_proc(&self, path: &std::ffi::CStr, value: &[u8]) -> Result<()> {
-        const OWN: &[u8] = b"thread-self/";
+        const OWN: [(&std::ffi::CStr, &[u8]); 2] = [(c"self", b"self/"), (c"thread-self", b"thread-self/")];
         let proc = self.slots.get(Slot::PROC)?;
-        let file = match path.to_bytes_with_nul().strip_prefix(OWN) {
-            Some(rest) => {
-                let own = open::at(proc, c"thread-self", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        let own = OWN.iter().find_map(|(own, prefix)| Some((own, path.to_bytes_with_nul().strip_prefix(*prefix)?)));
+        let file = match own {
+            Some((own, rest)) => {
+                let own = open::at(proc, own, libc::O_PATH | libc::O_DIRECTORY, 0)?;
                 let rest = std::ffi::CStr::from_bytes_with_nul(rest).map_err(|_no_nul| Errno::EINVAL)?;
                 open::beneath_same_mount(own, rest, libc::O_WRONLY)?
             }

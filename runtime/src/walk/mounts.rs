@@ -53,6 +53,7 @@ impl Walker<'_> {
             Step::RequireRealDir { target } => self.require_real_dir(target),
             Step::CopyUp { from, to } => self.copy_up(*from, *to),
             Step::MakeNode(node) => self.make_node(node),
+            Step::RequireDevice { tree, kind, number, .. } => self.require_device(*tree, *kind, *number),
             Step::Symlink { target, points_to } => self.symlink(target, points_to),
             Step::Pivot => self.pivot(),
             Step::MoveRoot => self.move_root(),
@@ -199,6 +200,13 @@ impl Walker<'_> {
             permissions,
             nix::sys::stat::FchmodatFlags::FollowSymlink,
         )
+    }
+
+    fn require_device(&self, tree: Slot, kind: u32, (major, minor): (u32, u32)) -> Result<()> {
+        let stat = nix::sys::stat::fstat(self.slots.get(tree)?)?;
+        let device = nix::sys::stat::makedev(u64::from(major), u64::from(minor));
+        let same = stat.st_mode & libc::S_IFMT == kind && stat.st_rdev == device;
+        if same { Ok(()) } else { Err(Errno::ENODEV) }
     }
 
     /// The opened directory of a target, made if missing, and the last component.

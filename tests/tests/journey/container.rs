@@ -12,7 +12,7 @@ use pintle_kubelet_plan::{resources, security};
 use pintle_rootfs_plan::digest::{Digest, chain_ids};
 use pintle_rootfs_plan::overlay::{self, Access, Attempt, OverlayRequest};
 use pintle_rootfs_plan::reference::Reference;
-use pintle_runtime_plan::{CgroupJoin, Host, InitPlan, Step, plan_init};
+use pintle_runtime_plan::{Caller, CgroupJoin, Host, InitPlan, Step, plan_init};
 
 use crate::kubelet::Life;
 use crate::tale::Tale;
@@ -115,14 +115,13 @@ pub fn init(tale: &mut Tale, life: &Life, spec: &Spec) -> InitPlan {
             join: CgroupJoin::Into(std::ffi::CString::new(format!("/sys/fs/cgroup{cgroup}")).unwrap()),
             hierarchies: Vec::new(),
             unified: Some(PathBuf::from(format!("/sys/fs/cgroup{cgroup}"))),
-            caps_available: (1 << 41) - 1,
+            caller: Caller::root(),
             no_pivot: false,
             no_new_keyring: false,
             preserve_fds: 0,
             stdio_passed: true,
             home: Some("/root".to_owned()),
             hook_states: (Vec::new(), Vec::new()),
-            may_mknod: true,
         },
     );
     tale.list("the parent, before clone3", &folded(&plan.parent));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pintle_runtime_plan::{CgroupJoin, Host, cgroup, parse_process, parse_spec, plan_init, validate};
+use pintle_runtime_plan::{Caller, CgroupJoin, Host, cgroup, parse_process, parse_spec, plan_init, validate};
 
 fn host() -> Host {
     Host {
@@ -13,14 +13,13 @@ fn host() -> Host {
         join: CgroupJoin::None,
         hierarchies: Vec::new(),
         unified: None,
-        caps_available: u64::MAX,
+        caller: Caller::root(),
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
         stdio_passed: false,
         home: None,
         hook_states: (Vec::new(), Vec::new()),
-        may_mknod: true,
     }
 }
 
@@ -30,6 +29,7 @@ pub fn decide(data: &[u8]) {
     if let Ok((spec, _)) = parse_spec(text)
         && validate(&spec).is_ok()
     {
+        let _checked = pintle_runtime_plan::rootless::check(&spec, &host().caller);
         let plan = plan_init(&spec, &host());
         assert!(!plan.child.is_empty());
     }
