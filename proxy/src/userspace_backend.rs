@@ -66,11 +66,6 @@ impl UserspaceBackend {
             config,
         })
     }
-
-    /// How many sockets listen.
-    pub fn sockets(&self) -> usize {
-        self.forwarder.sockets()
-    }
 }
 
 impl Backend for UserspaceBackend {

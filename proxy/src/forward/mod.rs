@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use pintle_nft::{Family, Flow, Proto};
+use pintle_nft::{Cidr, Family, Flow, Proto};
 use pintle_proxy_plan::userspace::{Guard, Listener, PortName, filter};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -270,8 +270,10 @@ impl Forwarder {
 
     /// Ends a flow: its client's next datagram begins another.
     pub fn forget(&self, flow: &Flow) {
-        for open in self.open.values() {
-            if let Socket::Udp(port) = &open.socket {
+        let (addr, number) = flow.frontend;
+        let any = Cidr::default_route(Family::of(addr)).addr();
+        for at in [addr, any].map(|addr| At { proto: flow.proto, addr: SocketAddr::new(addr, number) }) {
+            if let Some(Open { socket: Socket::Udp(port), .. }) = self.open.get(&at) {
                 port.forget(flow);
             }
         }

@@ -74,7 +74,7 @@ fn services_follow_the_api_and_addresses_outlive_the_process() {
     eventually("a stale address is gone", SOON, || (ours().len() == 2).then_some(()));
     assert_eq!(kind(ask(&format!("{NODE}:30080"))), Some(std::io::ErrorKind::ConnectionRefused));
 
-    // Somebody takes the address: a glance finds it out.
+    // The last endpoint goes: refused.
     api.put(SLICES, web("web", &[]));
     eventually("nobody serves", SOON, || {
         (kind(ask("10.43.0.10:80")) == Some(std::io::ErrorKind::ConnectionRefused)).then_some(())
