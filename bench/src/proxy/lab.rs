@@ -17,6 +17,8 @@ use pintle_testkit::Netns;
 
 /// The client's address: of the pod range, and nobody's endpoint.
 const CLIENT: &str = "10.127.255.250";
+/// The node's own address.
+const NODE: &str = "192.0.2.1/32";
 const PORT: u16 = 8080;
 
 /// See the module's description.
@@ -40,6 +42,8 @@ impl Lab {
             runtime.block_on(pod::ensure(link))?;
         }
         let device = server.host_name();
+        // Whoever forwards speaks to servers by itself.
+        ip(&["addr", "add", NODE, "dev", &device])?;
         for address in &addresses[1..] {
             ip(&["route", "add", address, "via", &first, "dev", &device, "onlink"])?;
         }
