@@ -74,6 +74,7 @@ fn what_somebody_else_empties_is_back_soon_and_theirs_stays() {
     let before = saved();
     let proxy = start_iptables(&api);
     eventually("the Service answers", NOTICED, || ask("10.43.0.10:80").ok());
+    assert!(proxy.says_mode("iptables"));
     for foreign in [&["-t", "nat", "-F"][..], &["-t", "nat", "-F", "KUBE-PROXY-CANARY"]] {
         tool("iptables-legacy", foreign);
         let canary = "-A KUBE-PROXY-CANARY";

@@ -57,6 +57,14 @@ impl Running {
         asked(self.health, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.0 200"))
     }
 
+    /// Whether it says that this is its mode, wherever it says one.
+    pub fn says_mode(&self, mode: &str) -> bool {
+        let says = |of, path, what: String| asked(of, path).is_some_and(|answer| answer.contains(&what));
+        says(self.health, "/healthz", format!("\"mode\":\"{mode}\""))
+            && says(self.metrics, "/proxyMode", mode.to_owned())
+            && says(self.metrics, "/metrics", format!("pintle_proxy_mode{{mode=\"{mode}\"}} 1"))
+    }
+
     /// Does something that the proxy hears of, and waits until it is all installed.
     pub fn committed(&self, work: impl FnOnce()) {
         let before = self.changes("total");
