@@ -16,7 +16,7 @@ UNITS     := pintle.service pintle-server.service pintle-agent.service
 # What the build, the example and the tests need beyond the Rust toolchain: command or file, and its Debian package.
 NEEDS := gcc:gcc make:make python3:python3 pip3:python3-pip ip:iproute2 nft:nftables busybox:busybox-static \
          iptables-legacy-restore:iptables unshare:util-linux newuidmap:uidmap curl:curl ps:procps script:bsdutils \
-         systemd-analyze:systemd
+         systemd-analyze:systemd criu:criu
 
 .PHONY: help all deps tools build up down install uninstall test check conformance-runtime conformance-runtime-v2 \
         bench-cluster bench-runtime bench-proxy soak-proxy clean

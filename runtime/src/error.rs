@@ -57,6 +57,9 @@ pub enum Error {
     /// systemd could not or would not; in a box, for it is large.
     #[error("{0}")]
     Systemd(Box<crate::systemd::SystemdError>),
+    /// CRIU cannot do it, or did not.
+    #[error("{0}")]
+    Criu(#[from] crate::criu::CriuError),
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
@@ -81,9 +84,12 @@ impl Error {
                 FailureKind::Invalid
             }
             Error::Unit(_) | Error::UnitProperty(_) => FailureKind::Invalid,
-            Error::Init(_) | Error::Hook(_) | Error::Limit { .. } | Error::System { .. } | Error::Systemd(_) => {
-                FailureKind::System
-            }
+            Error::Init(_)
+            | Error::Hook(_)
+            | Error::Limit { .. }
+            | Error::System { .. }
+            | Error::Systemd(_)
+            | Error::Criu(_) => FailureKind::System,
         }
     }
 }

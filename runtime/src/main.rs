@@ -12,6 +12,7 @@ mod commands;
 mod container;
 mod containerd;
 mod copy;
+mod criu;
 mod error;
 mod exec;
 mod hooks;

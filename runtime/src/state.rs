@@ -52,6 +52,16 @@ impl Stored {
     pub fn moved_by(&self) -> Option<&Recorded> {
         self.systemd.as_ref().filter(|unit| unit.moves_processes())
     }
+
+    /// Its first process is there.
+    pub fn born(&mut self, pid: i32) -> Result<()> {
+        let (_, start) = process_stat(pid).ok_or(Error::NotRunning)?;
+        self.init_process_pid = pid;
+        self.init_process_start = start;
+        let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+        self.namespace_paths = kinds.iter().map(|ns| ((*ns).to_owned(), format!("/proc/{pid}/ns/{ns}"))).collect();
+        Ok(())
+    }
 }
 
 /// Where in its life a container is.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The table of ARCHITECTURE.md: layer, its crates by folder.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("words", &["api", "sys", "net/nft", "runtime/shim", "runtime/ttrpc", "runtime/dbus"]),
+    ("words", &["api", "sys", "net/nft", "runtime/shim", "runtime/ttrpc", "runtime/dbus", "runtime/criu"]),
     ("thought", &["control/plan", "kubelet/plan", "rootfs/plan", "runtime/plan", "proxy/plan"]),
     ("memory", &["control/store"]),
     ("hands", &["net", "client", "rootfs", "runtime"]),

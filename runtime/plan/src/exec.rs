@@ -133,5 +133,9 @@ pub fn stdio(process: &Process, passed: bool, mount_console: bool, child: &mut V
     } else if passed {
         child.push(Step::PlaceStdio);
     }
+    // An exec has the root of others, and is no part of a checkpoint.
+    if mount_console && !process.terminal().unwrap_or(false) {
+        child.push(Step::OwnNull);
+    }
     child.push(Step::ChownStdio { uid: process.user().uid() });
 }

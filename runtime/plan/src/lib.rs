@@ -10,6 +10,7 @@ mod caller;
 pub mod caps;
 pub mod cgroup;
 mod checks;
+pub mod criu;
 mod exec;
 mod host;
 mod init;

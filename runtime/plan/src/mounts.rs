@@ -19,7 +19,7 @@ const S_IFBLK: u32 = 0o060_000;
 const S_IFIFO: u32 = 0o010_000;
 
 /// What every container has (runtime-spec, config-linux.md, default devices).
-const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
+pub(crate) const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
     ("/dev/null", 1, 3),
     ("/dev/zero", 1, 5),
     ("/dev/full", 1, 7),

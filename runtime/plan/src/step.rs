@@ -259,6 +259,8 @@ pub enum Step {
     Console { size: Option<(u16, u16)>, mount: bool },
     /// Put passed descriptors at 0, 1, 2.
     PlaceStdio,
+    /// Stdio that is the host's /dev/null becomes the container's own: nothing of the host's files stays open.
+    OwnNull,
     /// Give stdio to the container's user.
     ChownStdio { uid: u32 },
     /// umask(2).
@@ -468,6 +470,7 @@ impl fmt::Display for Step {
             Step::Chroot => write!(f, "chroot"),
             Step::Console { .. } => write!(f, "make the console from /dev/pts"),
             Step::PlaceStdio => write!(f, "place stdio"),
+            Step::OwnNull => write!(f, "open the container's /dev/null for stdio"),
             Step::ChownStdio { uid } => write!(f, "give stdio to uid {uid}"),
             Step::Umask(mask) => write!(f, "set umask {mask:03o}"),
             Step::Hostname(name) => write!(f, "set host name {name:?}"),

@@ -32,6 +32,15 @@ impl Cgroups {
         Ok(pids)
     }
 
+    /// Moves a process into every directory.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        for path in self.paths.values() {
+            let done = put(&path.join("cgroup.procs"), pid.to_string().as_bytes());
+            done.doing(|| format!("move process {pid} to cgroup {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// Sends a signal to every member. Returns how many got it. Without cgroup.kill (Linux 5.14, v2) the members are
     /// stopped first, so that none forks away from the list.
     pub fn signal(&self, signal: i32) -> Result<usize> {

@@ -1,10 +1,7 @@
 //! `create`, and `run`, which is create, start, wait and delete.
 
-use std::path::PathBuf;
-
 use super::args::{Flag, Order, Parsed, switch, value};
 use super::{Command, Invocation, options, relay};
-use crate::cgroup::Driver;
 use crate::container::{self, CreateRequest, Created, Env, Force};
 use crate::error::{Doing as _, Result};
 
@@ -67,8 +64,7 @@ fn make(invocation: &Invocation, env: &Env, attachment: Attachment, command: &st
     let own: &Parsed = &invocation.own;
     let id = invocation.id(command)?.to_owned();
     let pid_file = options::absolute(own.get("pid-file"))?;
-    let bundle = PathBuf::from(own.get("bundle").filter(|bundle| !bundle.is_empty()).unwrap_or("."));
-    let bundle = std::fs::canonicalize(&bundle).doing(|| format!("open bundle {}", bundle.display()))?;
+    let bundle = options::bundle(own)?;
     let preserve_fds = options::preserved(own)?;
     let spec = container::load_spec(&bundle)?;
     let terminal = spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
@@ -81,7 +77,7 @@ fn make(invocation: &Invocation, env: &Env, attachment: Attachment, command: &st
         no_pivot: own.has("no-pivot"),
         no_new_keyring: own.has("no-new-keyring"),
         preserve_fds,
-        driver: if invocation.global.has("systemd-cgroup") { Driver::Systemd } else { Driver::Files },
+        driver: options::driver(&invocation.global),
     };
     let mut created = container::create_from(env, request, spec)?;
     let pid = created.launched.pid;

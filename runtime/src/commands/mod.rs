@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what they share: global flags, help, exit codes.
 
 pub mod args;
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -16,7 +17,6 @@ mod shim;
 mod spec;
 mod start;
 mod state;
-mod unsupported;
 mod update;
 
 use std::ffi::OsString;
@@ -63,8 +63,8 @@ const COMMANDS: &[&Command] = &[
     &features::COMMAND,
     &shim::COMMAND,
     &events::COMMAND,
-    &unsupported::CHECKPOINT,
-    &unsupported::RESTORE,
+    &checkpoint::CHECKPOINT,
+    &checkpoint::RESTORE,
 ];
 
 const GLOBAL: &[Flag] = &[

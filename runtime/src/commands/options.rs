@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::args::Parsed;
+use crate::cgroup::Driver;
 use crate::error::{Doing as _, Error, Result};
 use crate::launch::Launched;
 
@@ -23,6 +24,17 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
 pub fn absolute(path: Option<&str>) -> Result<Option<PathBuf>> {
     let resolve = |path: &str| std::path::absolute(path).doing(|| format!("resolve {path:?}"));
     path.filter(|path| !path.is_empty()).map(resolve).transpose()
+}
+
+/// --systemd-cgroup.
+pub fn driver(global: &Parsed) -> Driver {
+    if global.has("systemd-cgroup") { Driver::Systemd } else { Driver::Files }
+}
+
+/// --bundle, as a canonical path.
+pub fn bundle(own: &Parsed) -> Result<PathBuf> {
+    let bundle = PathBuf::from(own.get("bundle").filter(|bundle| !bundle.is_empty()).unwrap_or("."));
+    std::fs::canonicalize(&bundle).doing(|| format!("open bundle {}", bundle.display()))
 }
 
 /// How many descriptors from 3 on the process inherits; every one must be there.
@@ -67,7 +79,7 @@ pub fn hand_over(launched: &mut Launched, console: Option<&Path>, own: &Parsed) 
 }
 
 /// One message with one descriptor; the data is its name.
-fn send(path: &Path, fd: &OwnedFd) -> Result<()> {
+pub fn send(path: &Path, fd: &OwnedFd) -> Result<()> {
     let what = || format!("hand a descriptor to {}", path.display());
     let socket = UnixStream::connect(path).doing(what)?;
     pintle_sys::scm::send(&socket, b"pintle", &[fd.as_fd()]).doing(what).map(drop)

@@ -37,6 +37,23 @@ impl Drop for Raw {
     }
 }
 
+/// The process that is stayed with.
+#[derive(Debug, Clone, Copy)]
+pub struct Followed<'a> {
+    /// As seen by us; our child.
+    pub pid: i32,
+    /// The same, for good.
+    pub pidfd: &'a OwnedFd,
+    /// Its terminal's master.
+    pub console: Option<&'a OwnedFd>,
+}
+
+impl<'a> From<&'a Launched> for Followed<'a> {
+    fn from(launched: &'a Launched) -> Self {
+        Followed { pid: launched.pid, pidfd: &launched.pidfd, console: launched.console.as_ref() }
+    }
+}
+
 impl Forwarder {
     /// Starts taking signals.
     pub fn new() -> Result<Forwarder> {
@@ -48,25 +65,26 @@ impl Forwarder {
     }
 
     /// Waits for the process; gives its exit code, 128 + signal if one ended it.
-    pub fn wait(&self, launched: &Launched) -> Result<i32> {
-        let raw = launched.console.as_ref().and_then(|master| {
+    pub fn wait<'a>(&self, process: impl Into<Followed<'a>>) -> Result<i32> {
+        let process = process.into();
+        let raw = process.console.and_then(|master| {
             resize(master);
             Raw::new()
         });
-        let code = self.relay(launched);
+        let code = self.relay(process);
         drop(raw);
         code
     }
 
-    fn relay(&self, launched: &Launched) -> Result<i32> {
+    fn relay(&self, process: Followed<'_>) -> Result<i32> {
         let what = || "wait for the container".to_owned();
-        let (stdin, mut typing) = (std::io::stdin(), launched.console.is_some());
+        let (stdin, mut typing) = (std::io::stdin(), process.console.is_some());
         loop {
             let mut fds = vec![
-                PollFd::new(launched.pidfd.as_fd(), PollFlags::POLLIN),
+                PollFd::new(process.pidfd.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            if let Some(master) = &launched.console {
+            if let Some(master) = process.console {
                 fds.push(PollFd::new(master.as_fd(), PollFlags::POLLIN));
                 if typing {
                     fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
@@ -77,7 +95,7 @@ impl Forwarder {
                 other => drop(other.doing(what)?),
             }
             let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-            if let Some(master) = &launched.console {
+            if let Some(master) = process.console {
                 if ready[2] {
                     copy(master, std::io::stdout());
                 }
@@ -86,25 +104,25 @@ impl Forwarder {
                 }
             }
             if ready[0] {
-                return finish(launched);
+                return finish(process);
             }
             if ready[1] {
-                self.forward(launched);
+                self.forward(process);
             }
         }
     }
 
-    fn forward(&self, launched: &Launched) {
+    fn forward(&self, process: Followed<'_>) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             match Signal::try_from(info.ssi_signo as i32) {
-                Ok(Signal::SIGCHLD) => reap_orphans(launched.pid),
+                Ok(Signal::SIGCHLD) => reap_orphans(process.pid),
                 // The Go runtime's own signal, which callers written in Go may send to everybody.
                 Ok(Signal::SIGURG) => {}
-                Ok(Signal::SIGWINCH) if launched.console.is_some() => {
-                    launched.console.iter().for_each(resize);
+                Ok(Signal::SIGWINCH) if process.console.is_some() => {
+                    process.console.into_iter().for_each(resize);
                 }
                 // It may just have ended, which the next round will tell.
-                _ => drop(pidfd::send_signal(&launched.pidfd, info.ssi_signo as i32)),
+                _ => drop(pidfd::send_signal(process.pidfd, info.ssi_signo as i32)),
             }
         }
     }
@@ -123,11 +141,11 @@ fn reap_orphans(init: i32) {
     }
 }
 
-fn finish(launched: &Launched) -> Result<i32> {
-    if let Some(master) = &launched.console {
+fn finish(process: Followed<'_>) -> Result<i32> {
+    if let Some(master) = process.console {
         drain(master);
     }
-    Ok(match pidfd::wait(&launched.pidfd).doing(|| "wait for the container".to_owned())? {
+    Ok(match pidfd::wait(process.pidfd).doing(|| "wait for the container".to_owned())? {
         WaitStatus::Exited(_, code) => code,
         WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
         _ => 255,

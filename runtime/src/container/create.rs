@@ -3,7 +3,7 @@
 //! Owns: reading config.json, looking at the host for the plan, recording what was made. Does not own: what follows.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
@@ -15,7 +15,7 @@ use super::{Env, destroy, has_own_pid_namespace, hook_state, run_hooks};
 use crate::cgroup::{Cgroups, Driver};
 use crate::error::{Doing as _, Error, Result};
 use crate::launch::{self, Launched, Until, Witness};
-use crate::state::{self, Dir, Status, Stored};
+use crate::state::{Dir, Status, Stored};
 use crate::systemd::{self, Holder, Place};
 use crate::walk::Slots;
 use crate::{clock, passwd, rdt};
@@ -97,57 +97,120 @@ pub fn create(env: &Env, request: CreateRequest) -> Result<Created> {
 
 /// OCI create, with the configuration loaded; `request.bundle` is canonical.
 pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Created> {
-    let dir = env.root.container(&request.id)?;
+    let new = New {
+        id: &request.id,
+        bundle: &request.bundle,
+        no_new_keyring: request.no_new_keyring,
+        driver: request.driver,
+    };
+    let mut begun = begin(env, new, spec)?;
+    begun.stored.external_descriptors = descriptors(request.stdio.as_ref());
+    let made = create_in(env, request, &mut begun);
+    if let Err(error) = &made {
+        begun.give_up(env, error);
+    }
+    made
+}
+
+/// A container to be.
+#[derive(Debug, Clone, Copy)]
+pub struct New<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Directory with config.json; canonical.
+    pub bundle: &'a Path,
+    /// --no-new-keyring.
+    pub no_new_keyring: bool,
+    /// Who makes its cgroups.
+    pub driver: Driver,
+}
+
+/// A container with a name, a place for its cgroups and a state file, and nothing else.
+pub struct Begun {
+    /// Its directory.
+    pub dir: Dir,
+    /// What is on disk about it.
+    pub stored: Stored,
+    /// Its cgroups.
+    pub cgroups: Cgroups,
+    place: Option<Place>,
+    rdt: Option<rdt::Prepared>,
+}
+
+/// Begins a container, new or restored. The state is written before anything else is made: whoever finds the rest of a crash
+/// can clean it.
+pub fn begin(env: &Env, new: New<'_>, spec: Spec) -> Result<Begun> {
+    let (id, bundle) = (new.id, new.bundle);
+    let dir = env.root.container(id)?;
     if dir.exists() {
         return Err(Error::AlreadyExists);
     }
-    let bundle = request.bundle.clone();
     let rootfs = bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path()));
     if !rootfs.is_dir() {
         return Err(Error::Usage(format!("root.path: {} is not a directory", rootfs.display())));
     }
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     pintle_runtime_plan::rootless::check(&spec, &env.caller)?;
-    let place = match request.driver {
+    let place = match new.driver {
         Driver::Files => None,
-        Driver::Systemd => Some(systemd::place(env, path, &request.id)?),
+        Driver::Systemd => Some(systemd::place(env, path, id)?),
     };
-    let mut cgroups = match &place {
+    let cgroups = match &place {
         Some(place) => place.cgroups.clone(),
-        None => Cgroups::locate(&env.layout, path, &request.id, env.need)?,
+        None => Cgroups::locate(&env.layout, path, id, env.need)?,
     };
     cgroups.require_unused()?;
-    let rdt = rdt::prepare(rdt::configured(&spec), &request.id)?;
+    let rdt = rdt::prepare(rdt::configured(&spec), id)?;
     dir.create()?;
-    let mut stored = Stored {
-        id: request.id.clone(),
+    let stored = Stored {
+        id: id.to_owned(),
         init_process_pid: 0,
         init_process_start: 0,
         created: clock::rfc3339_nano(clock::now_ns()),
-        bundle,
+        bundle: bundle.to_owned(),
         rootfs,
         cgroup_paths: cgroups.paths.clone(),
         systemd: place.as_ref().map(Place::recorded),
         namespace_paths: BTreeMap::new(),
-        no_new_keyring: request.no_new_keyring,
+        no_new_keyring: new.no_new_keyring,
         intel_rdt: rdt.as_ref().map(rdt::Prepared::groups),
-        external_descriptors: descriptors(),
+        external_descriptors: descriptors(None),
         config: Box::new(spec),
     };
-    // Written before anything else is made: whoever finds the rest of a crash can clean it.
-    let saved = dir.save(&stored).and_then(|()| rdt.map_or(Ok(()), |rdt| Ok(rdt.make()?)));
-    let made = saved.and_then(|()| {
-        let holder = make_cgroups(env, place.as_ref(), &stored.config, &mut cgroups)?;
-        create_in(env, request, &dir, stored.clone(), &cgroups, holder)
-    });
-    if let Err(error) = &made {
-        if error.is_anothers_unit() {
-            stored.systemd = None;
-        }
-        // The first failure is the one worth telling; what cannot be undone stays for `delete --force`.
+    if let Err(error) = dir.save(&stored) {
         let _left_for_delete = destroy(env, &dir, &stored);
+        return Err(error);
     }
-    made
+    Ok(Begun { dir, stored, cgroups, place, rdt })
+}
+
+impl Begun {
+    /// Makes its groups and sets their limits; gives who keeps a unit's from ending before init is in it.
+    pub fn make(&mut self, env: &Env) -> Result<Option<Holder>> {
+        if let Some(rdt) = self.rdt.take() {
+            rdt.make()?;
+        }
+        let spec = &self.stored.config;
+        let mut holder = self.place.as_ref().map(|place| place.start(env.proof, spec)).transpose()?.flatten();
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        self.cgroups.create_for(&env.layout, resources)?;
+        self.stored.cgroup_paths.clone_from(&self.cgroups.paths);
+        if let Some(resources) = resources {
+            self.cgroups.apply(resources)?;
+        }
+        if let Some(holder) = &mut holder {
+            holder.make_room(&self.cgroups)?;
+        }
+        Ok(holder)
+    }
+
+    /// Undoes it after a failure. The first failure is the one worth telling; what cannot be undone stays for `delete --force`.
+    pub fn give_up(mut self, env: &Env, why: &Error) {
+        if why.is_anothers_unit() {
+            self.stored.systemd = None;
+        }
+        let _left_for_delete = destroy(env, &self.dir, &self.stored);
+    }
 }
 
 /// How many descriptors from 3 on socket activation gave to this very process (sd_listen_fds(3)).
@@ -170,37 +233,19 @@ fn announce_sockets(spec: &mut Spec) {
     }
 }
 
-fn descriptors() -> Vec<String> {
-    let link = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}"));
-    (0..3).map(|fd| link(fd).map_or_else(|_closed| String::new(), |path| path.to_string_lossy().into_owned())).collect()
+/// What stdio is, as /proc shows it: a restored container gets its pipes from whoever restores it.
+fn descriptors(passed: Option<&[OwnedFd; 3]>) -> Vec<String> {
+    let number = |n: usize| passed.map_or(n as i32, |fds| fds[n].as_raw_fd());
+    let link = |n| std::fs::read_link(format!("/proc/self/fd/{}", number(n)));
+    (0..3).map(|n| link(n).map_or_else(|_closed| String::new(), |path| path.to_string_lossy().into_owned())).collect()
 }
 
-/// The cgroups with their limits, and who keeps a unit's from ending before init is in it.
-fn make_cgroups(env: &Env, place: Option<&Place>, spec: &Spec, cgroups: &mut Cgroups) -> Result<Option<Holder>> {
-    let mut holder = place.map(|place| place.start(env.proof, spec)).transpose()?.flatten();
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    cgroups.create_for(&env.layout, resources)?;
-    if let Some(resources) = resources {
-        cgroups.apply(resources)?;
-    }
-    if let Some(holder) = &mut holder {
-        holder.make_room(cgroups)?;
-    }
-    Ok(holder)
-}
-
-fn create_in(
-    env: &Env,
-    mut request: CreateRequest,
-    dir: &Dir,
-    mut stored: Stored,
-    cgroups: &Cgroups,
-    holder: Option<Holder>,
-) -> Result<Created> {
+fn create_in(env: &Env, mut request: CreateRequest, begun: &mut Begun) -> Result<Created> {
+    let holder = begun.make(env)?;
+    let Begun { dir, stored, cgroups, .. } = begun;
+    let mut stored = stored.clone();
     let mut spec = stored.config.clone();
     announce_sockets(&mut spec);
-    let linux = spec.linux().as_ref();
-    stored.cgroup_paths.clone_from(&cgroups.paths);
     dir.make_fifo()?;
     let host = observe(env, &request, dir, &stored, cgroups);
     let plan = pintle_runtime_plan::plan_init(&spec, &host);
@@ -214,7 +259,8 @@ fn create_in(
     let launched = launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Ready, &mut witness);
     let launched = launched.map_err(|error| out_of_memory(cgroups).unwrap_or(error))?;
     holder.map_or(Ok(()), Holder::leave)?;
-    if let (Some(listener), Some(seccomp)) = (&launched.listener, linux.and_then(|linux| linux.seccomp().as_ref())) {
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    if let (Some(listener), Some(seccomp)) = (&launched.listener, seccomp) {
         crate::notify::hand_over(listener, seccomp, &stored, launched.pid)?;
     }
     Ok(Created { launched, plan, cgroups: cgroups.clone(), spec: *spec, stored, dir: dir.clone() })
@@ -267,12 +313,7 @@ struct Creation<'a> {
 impl Witness for Creation<'_> {
     fn born(&mut self, pid: i32) -> Result<()> {
         self.stored.moved_by().map_or(Ok(()), |unit| unit.attach(pid))?;
-        let (_, start) = state::process_stat(pid).ok_or(Error::NotRunning)?;
-        self.stored.init_process_pid = pid;
-        self.stored.init_process_start = start;
-        let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
-        self.stored.namespace_paths =
-            kinds.iter().map(|ns| ((*ns).to_owned(), format!("/proc/{pid}/ns/{ns}"))).collect();
+        self.stored.born(pid)?;
         self.dir.save(self.stored)?;
         self.stored.intel_rdt.iter().try_for_each(|groups| Ok(groups.join(pid)?))
     }

@@ -21,7 +21,9 @@ use pintle_runtime_plan::step::Hook;
 use pintle_sys::clone::SingleThreaded;
 use pintle_sys::{Errno, pidfd};
 
-pub use create::{CreateRequest, Created, create, create_from, listening, load_spec, read_json, security};
+pub use create::{
+    Begun, CreateRequest, Created, New, begin, create, create_from, listening, load_spec, read_json, security,
+};
 
 use crate::cgroup::{Cgroups, Layout, Need, Undo};
 use crate::error::{Doing as _, Error, Result};
@@ -95,7 +97,7 @@ pub fn hook_state(stored: &Stored, pid: Option<i32>, status: &str) -> Vec<u8> {
 }
 
 /// Runs hooks of the runtime's namespace, in the bundle.
-fn run_hooks(env: &Env, hooks: &[Hook], state: &[u8], bundle: &Path) -> Result<()> {
+pub fn run_hooks(env: &Env, hooks: &[Hook], state: &[u8], bundle: &Path) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
@@ -299,7 +301,7 @@ pub fn delete_created(env: &Env, created: &Created) -> Result<()> {
 }
 
 /// Kills whatever is left, removes cgroups and state, runs poststop hooks. Each may be gone already.
-fn destroy(env: &Env, dir: &Dir, stored: &Stored) -> Result<()> {
+pub fn destroy(env: &Env, dir: &Dir, stored: &Stored) -> Result<()> {
     if let Ok(init) = open_init(stored) {
         match pidfd::send_signal(&init, libc::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}

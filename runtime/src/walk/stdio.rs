@@ -14,6 +14,7 @@ impl Walker<'_> {
         Some(match step {
             Step::Console { size, mount } => self.console(*size, *mount),
             Step::PlaceStdio => self.place_stdio(),
+            Step::OwnNull => self.own_null(),
             Step::ChownStdio { uid } => chown_stdio(*uid),
             _ => return None,
         })
@@ -65,6 +66,24 @@ impl Walker<'_> {
         open::beneath(&dev, c"console", libc::O_PATH)
     }
 
+    /// A container without /dev/null of its own keeps the host's. What is found is looked at before it is opened: the image
+    /// may have put any device there.
+    fn own_null(&self) -> Result<()> {
+        for (number, fd) in (0..).zip([std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()])
+        {
+            if !is_null(fd) {
+                continue;
+            }
+            let path = libc::O_PATH | libc::O_NOFOLLOW;
+            let Ok(found) = open::in_root(self.slots.get(Slot::ROOT)?, c"/dev/null", path) else { return Ok(()) };
+            if is_null(&found) {
+                let at = super::FdPath::new(found.as_raw_fd());
+                fd::place_at(open::at(self.slots.get(Slot::PROC)?, at.as_cstr(), libc::O_RDWR, 0)?, number)?;
+            }
+        }
+        Ok(())
+    }
+
     fn place_stdio(&mut self) -> Result<()> {
         let slots = [Slot::STDIN, Slot::STDOUT, Slot::STDERR];
         place_all([self.slots.get(slots[0])?, self.slots.get(slots[1])?, self.slots.get(slots[2])?])?;
@@ -80,12 +99,16 @@ fn place_all(fds: [BorrowedFd<'_>; 3]) -> Result<()> {
     Ok(())
 }
 
+fn is_null(fd: impl AsFd) -> bool {
+    let null = nix::sys::stat::makedev(1, 3);
+    nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == null)
+}
+
 /// A process that reopens /dev/stdout must own it. /dev/null belongs to everybody and stays as it is.
 fn chown_stdio(uid: u32) -> Result<()> {
-    let null = nix::sys::stat::makedev(1, 3);
     for fd in [std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
         let Ok(stat) = nix::sys::stat::fstat(fd) else { continue };
-        if stat.st_rdev == null || stat.st_uid == uid {
+        if is_null(fd) || stat.st_uid == uid {
             continue;
         }
         match nix::unistd::fchown(fd, Some(uid.into()), None) {
