@@ -58,14 +58,14 @@ pub enum SystemdError {
     #[error("cannot {what}: {source}")]
     Bus { what: String, source: BusError },
     /// The job came to no good end.
-    #[error("cannot {what}: systemd's job ended with {result:?} (see: systemctl status {unit}, journalctl -u {unit})")]
-    Job { what: String, unit: String, result: String },
+    #[error("cannot {what}: systemd's job ended with {result:?} (see: {see})")]
+    Job { what: String, result: String, see: String },
     /// The name is taken.
     #[error(
-        "cannot start unit {unit}: a unit of that name exists already (see: systemctl status {unit}; stop it, or give \
-        the container another linux.cgroupsPath)"
+        "cannot start unit {unit}: a unit of that name exists already (see: {see}; stop it, or give the container \
+        another linux.cgroupsPath)"
     )]
-    Exists { unit: String },
+    Exists { unit: String, see: String },
 }
 
 /// Adds what was tried.
@@ -123,6 +123,15 @@ impl Place {
         Recorded { unit: self.unit.name.clone(), manager: self.manager }
     }
 
+    /// The command that tells more.
+    fn see(&self) -> String {
+        let whose = match self.manager {
+            Manager::System => "",
+            Manager::User => "--user ",
+        };
+        format!("systemctl {whose}status {}", self.unit.name)
+    }
+
     /// Makes the unit with its limits. The holder keeps it until the container's own first process is in it.
     pub fn start(&self, proof: SingleThreaded, spec: &Spec) -> Result<Option<Holder>> {
         let what = || format!("start unit {}", self.unit.name);
@@ -153,7 +162,7 @@ impl Place {
             job = bus.start_job("StartTransientUnit", arguments());
         }
         if job.as_ref().is_err_and(BusError::unit_exists) {
-            return Err(SystemdError::Exists { unit: unit.clone() }.into());
+            return Err(SystemdError::Exists { unit: unit.clone(), see: self.see() }.into());
         }
         let result = job.and_then(|job| bus.wait(&job));
         if !matches!(result.as_deref(), Ok("done")) {
@@ -161,7 +170,7 @@ impl Place {
         }
         match result.trying(what)? {
             result if result == "done" => Ok(()),
-            result => Err(SystemdError::Job { what: what(), unit: unit.clone(), result }.into()),
+            result => Err(SystemdError::Job { what: what(), result, see: self.see() }.into()),
         }
     }
 }

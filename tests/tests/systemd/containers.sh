@@ -159,6 +159,44 @@ runc delete --force bus
 mv /run/systemd/private.away /run/systemd/private
 gone t-bus.scope t.slice/t-bus.scope
 
+at an ordinary user\'s systemd, which moves processes in that come from outside of what is delegated to it
+run=/run/user/4321 home=/tmp/someone
+echo "someone:x:4321:4321::$home:/bin/sh" >> /etc/passwd
+mkdir -p $run $home
+cp "$BIN/pintle-runc" $home
+cp -r rootfs $home
+bundle '' '"pids": {"limit": 9}, "memory": {"limit": 33554432}, "devices": [{"allow": false, "access": "rwm"}]'
+map='[{"containerID": 0, "hostID": 4321, "size": 1}]'
+sed -e 's|"type": "cgroup"}, |&{"type": "user"}, |; /"type": "sysfs"/d; s|{"destination": "/sys/fs/cgroup".*|],|' \
+  -e 's|"source": "proc"},|"source": "proc"}|' -e "s|\"linux\": {|&\"uidMappings\": $map, \"gidMappings\": $map, |" config.json > $home/config.json
+chown -R 4321:4321 $run $home
+as_user() {
+  setpriv --reuid 4321 --regid 4321 --clear-groups env XDG_RUNTIME_DIR=$run HOME=$home "$@"
+}
+user_runc() {
+  as_user $home/pintle-runc "$@"
+}
+systemd-run -q --unit=t-manager --uid=4321 --property=Delegate=yes --setenv=XDG_RUNTIME_DIR=$run --setenv=HOME=$home \
+  /lib/systemd/systemd --user --unit=basic.target
+until [ -S $run/systemd/private ]; do sleep 0.2; done
+(cd $home && user_runc --systemd-cgroup create --pid-file pid c </dev/null >out 2>&1) || { cat $home/out >&2; false; }
+dir=system.slice/t-manager.service/user.slice/pintle-c.scope
+is members "$(cat $top/$dir/cgroup.procs)" "$(cat $home/pid)"
+holds $dir pids.max=9 memory.max=33554432
+user_runc start c
+user_runc exec -d --pid-file $home/second c /bin/sleep 100 </dev/null >out 2>&1
+grep -qx "$(cat $home/second)" $top/$dir/cgroup.procs
+user_runc update --pids-limit 7 c
+holds $dir pids.max=7
+is TasksMax "$(as_user systemctl --user show -P TasksMax pintle-c.scope)" 7
+user_runc pause c
+user_runc resume c
+user_runc delete --force c
+is 'the unit' "$(as_user systemctl --user show -P LoadState pintle-c.scope)" not-found
+[ ! -e $top/$dir ]
+systemctl stop t-manager
+rm -r $home $run
+
 rm -r "$work"
 systemctl stop t.slice u.slice
 is 'units left' "$(systemctl list-units --all --plain --no-legend 't-*' 'u-*' | wc -l)" 0
