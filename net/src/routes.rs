@@ -91,7 +91,15 @@ pub async fn sync(wanted: NodeRoutes) -> Result<Outcome, NetError> {
 /// # Errors
 /// When they cannot be listed.
 pub async fn local_addrs() -> Result<Vec<Cidr>, NetError> {
-    netns::on_thread(|| Rt::open()?.addrs(None)).await
+    netns::on_thread(local_addrs_here).await
+}
+
+/// Like [`local_addrs`], for callers that may block.
+///
+/// # Errors
+/// As [`local_addrs`].
+pub fn local_addrs_here() -> Result<Vec<Cidr>, NetError> {
+    Rt::open()?.addrs(None)
 }
 
 fn observe(rt: &mut Rt) -> Result<Observed, NetError> {

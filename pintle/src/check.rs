@@ -60,6 +60,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "overlayfs", look: kernel::overlayfs },
     Check { name: "cgroups", look: kernel::cgroups },
     Check { name: "nf_tables", look: network::nf_tables },
+    Check { name: "connect time", look: network::connect_time },
     Check { name: "veth", look: network::veth },
     Check { name: "ports", look: network::ports },
     Check { name: "inotify", look: limits::inotify },

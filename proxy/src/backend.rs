@@ -3,8 +3,10 @@
 //! A backend owns the Services it was told of (each renders the same `ServiceMap`), what it believes to be installed,
 //! and how to install it. Its calls block; `run` gives it a thread.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pintle_nft::Family;
@@ -33,8 +35,14 @@ pub trait Backend: Send {
     /// Carries out what was noted. Whatever fails or is refused is in the report.
     fn sync(&mut self) -> Report;
 
+    /// The Services of each family, as they are after the last synchronisation.
+    fn maps(&self) -> Vec<&ServiceMap>;
+
     /// Counts what is served in a family; the cost is that of looking at every Service.
-    fn counts(&self, family: Family) -> Counts;
+    fn counts(&self, family: Family) -> Counts {
+        let map = self.maps().into_iter().find(|map| map.config().family == family);
+        map.map(outputs::counts).unwrap_or_default()
+    }
 
     /// Whether what is installed is still ours, as far as a glance tells.
     fn is_intact(&mut self) -> bool;
@@ -163,6 +171,8 @@ pub enum Extent {
 pub struct Report {
     /// For each family that is served.
     pub families: Vec<FamilyReport>,
+    /// Services that may be served differently, for whoever serves them besides.
+    pub concerned: BTreeSet<Arc<ServiceName>>,
     /// What is wrong with the changed objects.
     pub issues: Vec<Issue>,
     /// Health checks to answer otherwise.
@@ -195,6 +205,8 @@ pub struct FamilyReport {
 /// What one family's Services ask for besides rules, or have wrong; see [`Report::add`].
 #[derive(Debug, Default)]
 pub struct Found {
+    /// Services that may be served differently.
+    pub concerned: BTreeSet<Arc<ServiceName>>,
     /// What is wrong with the changed objects.
     pub issues: Vec<Issue>,
     /// Health checks that changed.
@@ -209,6 +221,7 @@ impl Report {
     /// [`Report::settle_health`].
     pub fn add(&mut self, done: FamilyReport, found: Found) {
         self.families.push(done);
+        self.concerned.extend(found.concerned);
         self.issues.extend(found.issues);
         self.issues.sort();
         self.issues.dedup();

@@ -6,6 +6,7 @@ use pintle_net::{Cidr, NetError};
 use pintle_proxy_plan::Egress;
 
 use crate::backend::BackendError;
+use crate::connect_time::{self, ConnectError};
 use crate::http_server::Hardness;
 use crate::kube_config::{ConfigError, KubeProxyConfiguration, LocalMode, NodePorts};
 
@@ -35,6 +36,8 @@ pub struct ProxyConfig {
     pub hardness: Hardness,
     /// Whether node ports answer on loopback addresses.
     pub localhost_node_ports: bool,
+    /// Whether sockets are led to endpoints as they connect, besides.
+    pub connect_time: connect_time::Options,
     /// How soon the kernel ends this process when memory is short; `None` where it does more than proxying.
     pub oom_score_adj: Option<i32>,
     /// The table's name.
@@ -61,6 +64,7 @@ impl ProxyConfig {
             metrics: Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10249)),
             hardness: Hardness::Fail,
             localhost_node_ports: true,
+            connect_time: connect_time::Options::default(),
             oom_score_adj: None,
             table: TABLE.to_owned(),
             kube: KubeProxyConfiguration { cluster_cidr: texts.join(","), ..KubeProxyConfiguration::default() },
@@ -125,6 +129,9 @@ pub enum ProxyError {
         /// Why.
         source: BackendError,
     },
+    /// Services are to be served at connect time, and that is impossible here.
+    #[error("cannot serve Services at connect time")]
+    ConnectTime(#[source] ConnectError),
     /// Packets cannot be forwarded on this machine.
     #[error("cannot let this machine forward packets")]
     Forwarding(#[source] NetError),
@@ -152,6 +159,7 @@ impl ProxyError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Mode { source, .. } | Self::Cleanup { source, .. } => source.hint(),
+            Self::ConnectTime(e) => e.hint(),
             Self::Forwarding(e) | Self::Routes(e) => e.hint(),
             Self::Serve { .. } => Some("another proxy may be running on this machine"),
             Self::NoMode { .. } | Self::Lost => None,

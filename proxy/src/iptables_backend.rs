@@ -18,7 +18,7 @@ use pintle_nft::{Family, Proto};
 use pintle_proxy_plan::backend::Backend as _;
 use pintle_proxy_plan::iptables::{Iptables, Observed, Script, Table};
 use pintle_proxy_plan::map::{Changed, Resolved, Served};
-use pintle_proxy_plan::{Change, Claim, Config, Counts, ServiceMap, ServiceName, outputs};
+use pintle_proxy_plan::{Change, Claim, Config, ServiceMap, ServiceName, outputs};
 
 use crate::backend::{Backend, Extent, FamilyReport, Fault as _, Found, Report};
 use crate::xtables::{Xtables, XtablesError};
@@ -108,15 +108,14 @@ impl<T: Xtables> Backend for IptablesBackend<T> {
             let (health, loopback) =
                 (outputs::health_changes(&resolved.changes), outputs::loopback_changes(&resolved.changes));
             let done = family.sync(&mut self.tools, &resolved);
-            report.add(done, Found { issues: resolved.issues, health, loopback });
+            report.add(done, Found { concerned: resolved.concerned, issues: resolved.issues, health, loopback });
         }
         report.settle_health(|| self.families.iter().map(|f| &f.map));
         report
     }
 
-    fn counts(&self, family: Family) -> Counts {
-        let map = self.families.iter().map(|f| &f.map).find(|map| map.config().family == family);
-        map.map(outputs::counts).unwrap_or_default()
+    fn maps(&self) -> Vec<&ServiceMap> {
+        self.families.iter().map(|f| &f.map).collect()
     }
 
     fn is_intact(&mut self) -> bool {

@@ -1,16 +1,12 @@
 //! What the nftables backend asks of a kernel, and the real one. Tests have another, in memory, that refuses what they
 //! want refused.
 
-use std::time::Duration;
-
 use pintle_net::nfnetlink::conntrack::Conntrack;
 use pintle_net::nfnetlink::members::Member;
 use pintle_net::nfnetlink::{Grain, Nft, NftError};
 use pintle_nft::{Family, Flow, Op, Proto, TableId};
-use rustix::thread::MembarrierCommand;
 
-/// No packet takes that long through the rules.
-const WITHOUT_MEMBARRIER: Duration = Duration::from_millis(20);
+use crate::grace;
 
 /// See the module's description.
 pub trait Kernel: Send {
@@ -73,13 +69,9 @@ impl Kernel for Netlink {
         self.transactions
     }
 
-    /// Rules are walked within a read-side critical section of RCU, whose end `membarrier` waits for (some 6 ms); with
-    /// one processor it does not, nor where the kernel keeps processors free of ticks (membarrier(2), MEMBARRIER_CMD_GLOBAL).
+    /// Rules are walked within a read-side critical section of RCU.
     fn let_packets_leave(&mut self) {
-        let alone = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
-        if alone || rustix::thread::membarrier(MembarrierCommand::Global).is_err() {
-            std::thread::sleep(WITHOUT_MEMBARRIER);
-        }
+        grace::period();
     }
 
     fn is_serving(&mut self, table: &TableId) -> Result<bool, NftError> {

@@ -23,10 +23,12 @@
 
 pub mod backend;
 pub mod config;
+pub mod connect_time;
 pub mod duration;
 mod events;
 pub mod explain;
 pub mod forward;
+mod grace;
 mod health;
 mod health_checks;
 mod http_server;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use pintle_net::nfnetlink::{Grain, NftError};
 use pintle_nft::{Action, Family, Op, TableId, Transaction};
 use pintle_proxy_plan::nftables::{LOAD_BATCH, Part, unhook};
-use pintle_proxy_plan::{Change, Claim, Config, Counts, Planner, ServiceName, Slot, Update};
+use pintle_proxy_plan::{Change, Claim, Config, Planner, ServiceMap, ServiceName, Slot, Update};
 
 use crate::backend::{Backend, Extent, FamilyReport, Found, Report};
 use crate::kernel::Kernel;
@@ -129,16 +129,16 @@ impl<K: Kernel> Backend for NftBackend<K> {
         self.began = self.kernel.generation().ok().map(|g| (g, self.kernel.transactions()));
         for family in &mut self.families {
             let (done, update) = family.sync(&mut self.kernel);
-            report.add(done, Found { issues: update.issues, health: update.health, loopback: update.loopback });
+            let Update { concerned, issues, health, loopback, .. } = update;
+            report.add(done, Found { concerned, issues, health, loopback });
         }
         self.remove_unused(&mut report);
         report.settle_health(|| self.families.iter().map(|f| f.planner.map()));
         report
     }
 
-    fn counts(&self, family: Family) -> Counts {
-        let planner = self.families.iter().map(|f| &f.planner).find(|p| p.config().family == family);
-        planner.map(Planner::counts).unwrap_or_default()
+    fn maps(&self) -> Vec<&ServiceMap> {
+        self.families.iter().map(|f| f.planner.map()).collect()
     }
 
     fn is_intact(&mut self) -> bool {

@@ -204,7 +204,8 @@ fn any_addr() -> Vec<IpAddr> {
     vec![if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }]
 }
 
-fn serves_loopback(config: &ProxyConfig) -> bool {
+/// Whether node ports answer on loopback addresses.
+pub fn serves_loopback(config: &ProxyConfig) -> bool {
     let has = |ranges: &[Cidr]| ranges.iter().any(|r| r.contains(Ipv4Addr::LOCALHOST.into()));
     config.localhost_node_ports
         && match &config.node_ports {

@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, BackendError, Extent, Report, Watch};
 use crate::config::{ProxyConfig, ProxyError};
+use crate::connect_time;
 use crate::health::Health;
 use crate::kube_config::{LocalMode, NodePorts};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::mode::{self, Started};
 use crate::node;
-use crate::outlets::Outlets;
+use crate::outlets::{self, Outlets};
 use crate::packed::Packed;
 use crate::programming::Programming;
 use crate::servers;
@@ -51,6 +52,8 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
     }
     let Started { backend, watch } =
         chosen.mode.start(&base, &chosen.families).map_err(|source| ProxyError::Mode { mode, source })?;
+    let backend = connect_time::beside(backend, &config.connect_time, outlets::serves_loopback(&config))
+        .map_err(ProxyError::ConnectTime)?;
     let (health, metrics) = (Arc::new(Health::new(mode)), Arc::new(Metrics::new(mode)));
     // Ends the servers too when this function ends for another reason.
     let cancel = cancel.child_token();

@@ -19,9 +19,10 @@ use pintle_net::NetError;
 use pintle_net::hosts::{self, Entry, Hosts};
 use pintle_nft::{Family, Proto};
 use pintle_proxy_plan::backend::Backend as _;
+use pintle_proxy_plan::map::Resolved;
 use pintle_proxy_plan::outputs::{self, LoopbackChanges};
 use pintle_proxy_plan::userspace::{Hold, Listener, Origin, Plan, Userspace, Way, node_port_addrs};
-use pintle_proxy_plan::{Change, Claim, Config, Counts, ServiceMap, ServiceName};
+use pintle_proxy_plan::{Change, Claim, Config, ServiceMap, ServiceName};
 
 use crate::backend::{Backend, Extent, FamilyReport, Found, Report};
 use crate::forward::{At, Forwarder, Idle, Limits, Origins};
@@ -102,9 +103,8 @@ impl Backend for UserspaceBackend {
         report
     }
 
-    fn counts(&self, family: Family) -> Counts {
-        let found = self.families.iter().find(|f| f.family() == family);
-        found.map(|f| outputs::counts(&f.map)).unwrap_or_default()
+    fn maps(&self) -> Vec<&ServiceMap> {
+        self.families.iter().map(|f| &f.map).collect()
     }
 
     fn is_intact(&mut self) -> bool {
@@ -166,7 +166,8 @@ impl PerFamily {
         };
         let health = outputs::health_changes(&resolved.changes);
         // Listeners for node ports are for loopback too.
-        (report, Found { issues: resolved.issues, health, loopback: LoopbackChanges::new() })
+        let Resolved { concerned, issues, .. } = resolved;
+        (report, Found { concerned, issues, health, loopback: LoopbackChanges::new() })
     }
 
     /// Everything, whatever is there.

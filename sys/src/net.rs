@@ -1,4 +1,4 @@
-//! The one thing a container needs of its network that is not netlink: loopback up.
+//! What is needed of the network and is not netlink: loopback up, and the name of a namespace to eBPF.
 
 use std::os::fd::AsRawFd;
 
@@ -20,4 +20,17 @@ pub fn loopback_up() -> Result<()> {
     // SAFETY: as above.
     check(libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }))
         .map(drop)
+}
+
+/// The number by which eBPF programs tell the calling thread's network namespace from others. Linux 5.14 (before:
+/// ENOPROTOOPT).
+pub fn netns_cookie() -> Result<u64> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut cookie = 0_u64;
+    let mut size = size_of::<u64>() as libc::socklen_t;
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_NETNS_COOKIE);
+    // SAFETY: the option is eight bytes, as large as what `cookie` and `size` offer.
+    let done = unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut cookie).cast(), &raw mut size) };
+    check(libc::c_long::from(done))?;
+    Ok(cookie)
 }

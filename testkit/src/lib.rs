@@ -4,12 +4,14 @@
 //! Nothing here is used by the product. Unlike the product, it may call `ip`, `nft` and `nsenter`: a test that checks
 //! our rtnetlink code with our rtnetlink code would check nothing.
 
+mod cgroup;
 mod cluster;
 mod leftovers;
 mod machine;
 mod namespaces;
 mod programs;
 
+pub use cgroup::Cgroup;
 pub use cluster::{BUSYBOX_IMAGE, Cluster, build_busybox, feed};
 pub use leftovers::Scope;
 pub use machine::{Machine, link};

@@ -7,8 +7,9 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use pintle_proxy::backend::Backend;
+use pintle_proxy::connect_time::{Options, Wanted, beside};
 use pintle_proxy_cases::synthetic::{service, slice};
-use pintle_testkit::MountNs;
+use pintle_testkit::{Cgroup, MountNs};
 use serde_json::{Value, json};
 
 use super::lab::{Lab, Until};
@@ -24,6 +25,8 @@ pub enum System {
     OneRule,
     /// Ours
     Pintle,
+    /// Ours, with connect time beside it
+    ConnectTime,
     /// kube-proxy's nftables layout up to 1.35
     Nft,
     /// The one from 1.36 on
@@ -36,13 +39,21 @@ pub enum System {
 
 impl System {
     /// All of them, the floors first.
-    pub const ALL: [Self; 7] =
-        [Self::Tracking, Self::OneRule, Self::Pintle, Self::Nft, Self::NftMaps, Self::Iptables, Self::Userspace];
+    pub const ALL: [Self; 8] = [
+        Self::Tracking,
+        Self::OneRule,
+        Self::Pintle,
+        Self::ConnectTime,
+        Self::Nft,
+        Self::NftMaps,
+        Self::Iptables,
+        Self::Userspace,
+    ];
 
     /// Whose layout of rules it is, if it is a peer's.
     pub fn peer(self) -> Option<Peer> {
         match self {
-            Self::Tracking | Self::OneRule | Self::Pintle | Self::Userspace => None,
+            Self::Tracking | Self::OneRule | Self::Pintle | Self::ConnectTime | Self::Userspace => None,
             Self::Nft => Some(Peer::Nft),
             Self::NftMaps => Some(Peer::NftMaps),
             Self::Iptables => Some(Peer::Iptables),
@@ -55,6 +66,7 @@ impl System {
             Self::Tracking => "tracking",
             Self::OneRule => "one-rule",
             Self::Pintle => "pintle",
+            Self::ConnectTime => "connect-time",
             Self::Nft => Peer::Nft.word(),
             Self::NftMaps => Peer::NftMaps.word(),
             Self::Iptables => Peer::Iptables.word(),
@@ -68,6 +80,7 @@ impl System {
             Self::Tracking => "floor: connection tracking, no rule",
             Self::OneRule => "floor: one rule that translates",
             Self::Pintle => "pintle",
+            Self::ConnectTime => "pintle at connect time",
             Self::Nft => Peer::Nft.name(),
             Self::NftMaps => Peer::NftMaps.name(),
             Self::Iptables => Peer::Iptables.name(),
@@ -97,14 +110,17 @@ pub fn measure(system: System, services: u32, endpoints: u32, connections: u32) 
     // As many threads as the product has, in the namespace of the node with rules.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _within = runtime.enter();
-    // Whoever installed the rules stays until the connections are made.
-    let _backend = match system {
+    // Whoever installed the rules stays until the connections are made, and the cgroup as long as what is attached to it.
+    let cgroup = Cgroup::enter();
+    let _backend: Option<Box<dyn Backend>> = match system {
         System::Tracking => floor("").map(|()| None)?,
         System::OneRule => floor(&format!("ip daddr {} tcp dport 80 dnat to {pod}", vip.ip())).map(|()| None)?,
-        System::Pintle => {
-            let mut backend = library::backend()?;
-            library::load(&mut backend, services, endpoints)?;
-            Some(Box::new(backend) as Box<dyn Backend>)
+        System::Pintle | System::ConnectTime => {
+            let wanted = if matches!(system, System::ConnectTime) { Wanted::On } else { Wanted::Off };
+            let options = Options { wanted, cgroup: Some(cgroup.dir().to_owned()), pods: Vec::new() };
+            let mut backend = beside(Box::new(library::backend()?), &options, true)?;
+            library::load(backend.as_mut(), services, endpoints)?;
+            Some(backend)
         }
         System::Userspace => {
             let mut backend = library::userspace_backend()?;

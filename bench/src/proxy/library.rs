@@ -92,7 +92,7 @@ pub fn measure(services: u32, endpoints: u32) -> Result<Value> {
 }
 
 /// Notes and installs changes; milliseconds.
-fn one(backend: &mut NftBackend<Netlink>, changes: &[Change<'_>]) -> Result<f64> {
+fn one(backend: &mut dyn Backend, changes: &[Change<'_>]) -> Result<f64> {
     let begin = Instant::now();
     changes.iter().for_each(|change| backend.note(*change));
     let noted = begin.elapsed();

@@ -3,6 +3,7 @@
 
 use super::{Context, Finding};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use pintle_proxy::connect_time::Options;
 use std::net::{Ipv4Addr, TcpListener};
 
 /// API server, kubelet, kubelet health, proxy health.
@@ -15,6 +16,14 @@ pub(super) fn nf_tables(_: &Context) -> Finding {
             what: format!("socket(AF_NETLINK, NETLINK_NETFILTER): {e}"),
             hint: "use a kernel with CONFIG_NF_TABLES; Services are rules in it",
         },
+    }
+}
+
+/// Nothing needs it: without, whoever asks for `--connect-time=on` is told.
+pub(super) fn connect_time(_: &Context) -> Finding {
+    match pintle_proxy::connect_time::ConnectTime::open(&Options::default(), false) {
+        Ok(_) => Finding::Good("eBPF on cgroup v2 works, for --connect-time".into()),
+        Err(e) => Finding::Good(format!("not for --connect-time, which is optional: {e}")),
     }
 }
 

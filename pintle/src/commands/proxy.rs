@@ -1,5 +1,6 @@
 //! `pintle proxy`: the proxy of a node alone, a drop-in for kube-proxy.
 
+mod connect_time;
 mod explain;
 mod flags;
 
@@ -8,6 +9,7 @@ use crate::failure::Code;
 use crate::flags::{Cluster, Dirs, Node};
 use anyhow::{Context as _, Result};
 use clap::Args;
+use connect_time::ConnectTimeFlags;
 use flags::KubeFlags;
 use pintle_client::Client;
 use pintle_net::Cidr;
@@ -39,6 +41,8 @@ pub struct Arguments {
     /// Give packets of pods that leave the cluster this node's address
     #[arg(long)]
     egress_masquerade: bool,
+    #[command(flatten)]
+    connect_time: ConnectTimeFlags,
     /// Remove everything the proxy installed, in whatever mode, and end
     #[arg(long)]
     cleanup: bool,
@@ -72,6 +76,7 @@ impl Arguments {
         if self.egress_masquerade {
             config = config.with_egress_masquerade();
         }
+        config.connect_time = self.connect_time.options();
         if let Some(explain) = &self.explain {
             explain.run(&config, || Ok(Client::from_kubeconfig(&kubeconfig)?))?;
             return Ok(Code::Done);

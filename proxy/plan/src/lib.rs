@@ -4,6 +4,7 @@
 //! API objects ─► ServiceMap (who answers where, by whom; knows no packet filter)
 //!                    ├─► nftables ─► Ruleset, Transaction        the default backend
 //!                    ├─► userspace ─► addresses, listeners           where there is no packet filter
+//!                    ├─► connect: maps and programs for sockets as they connect   besides the backend
 //!                    ├─► outputs: health checks, loopback ports, flows to forget
 //!                    ├─► iptables ─► Script for iptables-restore     where the kernel has no nf_tables
 //!                    └─► any other `Backend`
@@ -18,6 +19,7 @@ pub mod base;
 mod blame;
 mod claims;
 pub mod config;
+pub mod connect;
 pub mod endpoints;
 pub mod fragment;
 pub mod iptables;

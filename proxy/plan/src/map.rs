@@ -77,6 +77,8 @@ pub struct Changed {
 pub struct Resolved {
     /// Services that are served differently, by name.
     pub changes: Vec<Changed>,
+    /// Services that may be served differently, or whose servers that only existing flows use may be others.
+    pub concerned: BTreeSet<Arc<ServiceName>>,
     /// Frontends whose servers may have changed, for [`ServiceMap::stale_flows`]; UDP only.
     pub touched: BTreeSet<Claim>,
     /// What is wrong with the changed objects.
@@ -224,12 +226,13 @@ impl ServiceMap {
         for name in &concerned.clone() {
             concerned.extend(self.move_claims(name));
         }
-        for name in concerned {
-            self.serve(&name, &mut resolved);
-            if self.services.get(&name).is_some_and(|k| k.service.is_none() && k.slices.is_empty()) {
-                self.services.remove(&name);
+        for name in &concerned {
+            self.serve(name, &mut resolved);
+            if self.services.get(name).is_some_and(|k| k.service.is_none() && k.slices.is_empty()) {
+                self.services.remove(name);
             }
         }
+        resolved.concerned = concerned;
         resolved
     }
 
@@ -310,7 +313,8 @@ impl ServiceMap {
     }
 
     /// The servers to which existing flows of a frontend may go on.
-    fn serving(&self, claim: &Claim) -> Vec<Backend> {
+    #[must_use]
+    pub fn serving(&self, claim: &Claim) -> Vec<Backend> {
         let known = self.claims.winner(claim).and_then(|name| self.services.get(name));
         let port = known.and_then(|k| Some((k, k.served.as_ref()?.behind(claim)?.0)));
         port.map_or_else(Vec::new, |(known, port)| endpoints::serving(port, known.slices()))

@@ -20,6 +20,8 @@ use crate::service::{Claim, ServiceName};
 pub struct Update {
     /// What to send.
     pub transaction: Transaction,
+    /// Services that may be served differently; see [`Resolved::concerned`].
+    pub concerned: BTreeSet<Arc<ServiceName>>,
     /// The UDP frontends whose servers may have changed, for [`Planner::stale_flows`].
     pub touched: BTreeSet<Claim>,
     /// What is wrong with the changed objects.
@@ -38,6 +40,7 @@ impl Update {
             difference,
             health: outputs::health_changes(&resolved.changes),
             loopback: outputs::loopback_changes(&resolved.changes),
+            concerned: resolved.concerned,
             touched: resolved.touched,
             issues: resolved.issues,
         }

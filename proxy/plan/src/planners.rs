@@ -59,6 +59,7 @@ impl Planners {
         let mut health = BTreeSet::new();
         for update in updates {
             joined.transaction.append(update.transaction);
+            joined.concerned.extend(update.concerned);
             joined.touched.extend(update.touched);
             // Both read the same object: what is wrong with it is said once.
             issues.extend(update.issues);

@@ -150,7 +150,7 @@ pub struct Port {
 }
 
 /// Which endpoints serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Policy {
     /// All of them.
     Cluster,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod connect_time;
 mod extremes;
 #[path = "../../plan/tests/story/happening.rs"]
 mod happening;

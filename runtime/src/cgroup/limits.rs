@@ -216,7 +216,7 @@ fn replace_device_program(directory: &Path, rules: &[devices::Rule]) -> Result<(
         .collect();
     let cgroup = std::fs::File::open(directory).doing(what)?;
     let old = pintle_sys::bpf::device_programs(&cgroup).doing(what)?;
-    let new = pintle_sys::bpf::load_device_program(&program).doing(what)?;
+    let new = pintle_sys::bpf::load_program(pintle_sys::bpf::Hook::Device, &program).doing(what)?;
     pintle_sys::bpf::attach_device_program(&cgroup, &new).doing(what)?;
     old.iter().try_for_each(|program| pintle_sys::bpf::detach_device_program(&cgroup, program)).doing(what)
 }

@@ -8,6 +8,7 @@ mod between;
 #[path = "../bytes/mod.rs"]
 mod bytes;
 mod changes;
+mod connect;
 mod golden;
 mod happening;
 mod iptables;
