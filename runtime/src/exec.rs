@@ -107,6 +107,7 @@ fn plan_request<'a>(env: &'a Env, request: &'a ExecRequest, stored: &'a Stored) 
         chroot: (!private_mounts).then(|| c(&root.to_string_lossy())),
         caller: &env.caller,
         preserve_fds: request.preserve_fds,
+        listen_fds: crate::container::listening(),
         stdio_passed: request.stdio.is_some(),
         home: passwd::home_if_unset(&request.process, &root),
         no_new_keyring: stored.no_new_keyring,

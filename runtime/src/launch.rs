@@ -325,6 +325,9 @@ fn set_rlimit(limit: &pintle_runtime_plan::step::Rlimit, launched: &mut Launched
 
 fn sentence(steps: &[Step], index: usize, errno: Errno) -> String {
     match steps.get(index) {
+        Some(step @ Step::WriteProc { .. }) if matches!(errno, Errno::EXDEV | Errno::EROFS) => {
+            format!("cannot {step}: something is mounted over it, and no procfs of our own can be made here")
+        }
         Some(step) => format!("cannot {step}: {}", text(errno)),
         None => format!("step {index} failed: {}", text(errno)),
     }

@@ -53,6 +53,23 @@ fn a_container_lives_its_life_with_the_system_calls_of_linux_5_10() {
     assert_eq!(bundle.out().split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
 }
 
+/// A container in a container has a /proc of which parts are read-only.
+#[test]
+fn sysctls_are_set_past_a_proc_that_is_read_only_in_parts() {
+    if !require_root("runs containers") {
+        return;
+    }
+    let mut bundle = Bundle::new("cat /proc/sys/net/ipv4/ip_forward");
+    bundle.config["linux"]["sysctl"] = serde_json::json!({"net.ipv4.ip_forward": "1"});
+    bundle.write();
+    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]);
+    command.arg(env!("CARGO_BIN_EXE_pintle-runc")).arg("--root").arg(bundle.root());
+    command.args(["run", "--bundle", &bundle.path().to_string_lossy(), "c"]);
+    assert_eq!(texts(&command.output().unwrap()), ("1\n".to_owned(), String::new(), 0));
+}
+
 #[test]
 fn sockets_of_an_activation_reach_init_with_their_announcement() {
     if !require_root("runs containers") {
@@ -78,6 +95,31 @@ fn sockets_of_an_activation_reach_init_with_their_announcement() {
     );
     let (out, err, code) = run("1");
     assert!(!out.contains("outside") && err.contains("Bad file descriptor"), "for somebody else: {code}: {out}{err}");
+}
+
+#[test]
+fn sockets_are_announced_with_the_pid_that_the_process_has() {
+    if !require_root("runs containers") {
+        return;
+    }
+    let mut bundle = Bundle::new("echo $LISTEN_FDS $LISTEN_PID $$; exec sleep 1000");
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|ns| ns["type"] != "pid");
+    bundle.write();
+    let script = "exec 3</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; program=$0; exec \"$program\" \"$@\"";
+    let run = |args: &[&str]| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_pintle-runc"), "--root"]).arg(bundle.root()).args(args);
+        let out = std::fs::File::create(bundle.path().join("out")).unwrap();
+        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).status().unwrap();
+        common::until("it has told", || bundle.out().ends_with('\n'));
+        bundle.out().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let bundle_dir = bundle.path().to_string_lossy().into_owned();
+    let init = run(&["run", "--detach", "--bundle", &bundle_dir, "c"]);
+    let exec = run(&["exec", "c", "sh", "-c", "echo $LISTEN_FDS $LISTEN_PID $$"]);
+    for told in [init, exec] {
+        assert!(told.len() == 3 && told[0] == "1" && told[1] == told[2] && told[1] != "1", "{told:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use oci_spec::runtime::{Linux, Process};
 
 use crate::caller::{ALL_CAPS, Caller};
 use crate::host::CgroupJoin;
-use crate::init::{CLONE_NEWPID, CLONE_NEWUSER, join_cgroup, open_proc};
+use crate::init::{CLONE_NEWPID, CLONE_NEWUSER, has_labels, join_cgroup};
 use crate::lists;
 use crate::process::{self, Surroundings};
 use crate::slots::{Slots, c, target};
@@ -32,6 +32,8 @@ pub struct ExecRequest<'a> {
     pub caller: &'a Caller,
     /// Inherited descriptors.
     pub preserve_fds: u32,
+    /// How many of those are sockets of an activation: told to the process with its own pid (sd_listen_fds(3)).
+    pub listen_fds: u32,
     /// Stdio comes in slots.
     pub stdio_passed: bool,
     /// $HOME by the container's passwd.
@@ -45,7 +47,7 @@ pub struct ExecRequest<'a> {
 /// Plans an exec. The caller puts init's pidfd into [`Slot::INIT`].
 pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
     let mut slots = Slots::new();
-    let mut parent = vec![open_proc()];
+    let mut parent = vec![Step::OpenProc { own: has_labels(request.process) }];
     let mut child = vec![Step::WaitForGo, Step::NotDumpable];
     let into_cgroup = join_cgroup(&request.cgroup, &mut slots, &mut parent, &mut child);
     let (affinity, settle) = affinity(request.process);
@@ -90,6 +92,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
             in_userns,
             home: request.home.as_deref(),
             preserve_fds: request.preserve_fds,
+            listen_fds: request.listen_fds,
         },
     );
     child.extend(tail.labels);

@@ -53,6 +53,8 @@ pub struct Host {
     pub no_new_keyring: bool,
     /// How many descriptors from 3 on the process inherits.
     pub preserve_fds: u32,
+    /// How many of those are sockets of an activation: told to the process with its own pid (sd_listen_fds(3)).
+    pub listen_fds: u32,
     /// Stdio was passed in slots rather than inherited.
     pub stdio_passed: bool,
     /// $HOME of the user by the container's passwd, when the environment has none.

@@ -30,9 +30,16 @@ const O_RDWR: i32 = 2;
 const O_WRONLY: i32 = 1;
 const O_DIRECTORY: i32 = 0o200_000;
 
-/// Opens the host's /proc for later use.
-pub fn open_proc() -> Step {
-    Step::Open { path: c("/proc"), flags: O_PATH | O_DIRECTORY, into: Slot::PROC }
+/// Whether a process has labels, which are written below /proc.
+pub fn has_labels(process: &Process) -> bool {
+    let set = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+    set(process.apparmor_profile()) || set(process.selinux_label())
+}
+
+/// Whether anything is written below /proc for this container.
+fn writes_proc(spec: &Spec) -> bool {
+    let sysctl = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
+    sysctl.is_some_and(|sysctl| !sysctl.is_empty()) || spec.process().as_ref().is_some_and(has_labels)
 }
 
 /// Plans how the child gets into its cgroup; gives the directory to be born in on v2.
@@ -106,7 +113,7 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
         spec,
         host,
         slots: Slots::new(),
-        parent: vec![open_proc()],
+        parent: vec![Step::OpenProc { own: writes_proc(spec) }],
         child: vec![Step::WaitForGo, Step::NotDumpable],
         trees: Vec::new(),
         warnings: Vec::new(),
@@ -125,6 +132,7 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
             in_userns: draft.has(Ns::User),
             home: host.home.as_deref(),
             preserve_fds: host.preserve_fds,
+            listen_fds: host.listen_fds,
         },
     );
     after_root(&mut draft, &tail.labels);

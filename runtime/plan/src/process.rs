@@ -24,6 +24,8 @@ pub struct Surroundings<'a> {
     pub home: Option<&'a str>,
     /// Inherited descriptors above stdio.
     pub preserve_fds: u32,
+    /// Sockets among them.
+    pub listen_fds: u32,
 }
 
 /// A process's steps, in three parts between which init puts its own.
@@ -77,7 +79,7 @@ pub fn tail(process: &Process, around: &Surroundings<'_>) -> Tail {
         identity: steps,
         parent_rlimits: if around.in_userns { limits } else { Vec::new() },
         last: vec![Step::ResetSignals, Step::CloseFrom(first_closed)],
-        exec: exec(process, around.home),
+        exec: exec(process, around.home, around.listen_fds),
         warnings: cut.iter().map(|name| format!("capability {name} is not available and is left out")).collect(),
     }
 }
@@ -208,9 +210,13 @@ fn identity(process: &Process, masks: CapMasks) -> Vec<Step> {
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-fn exec(process: &Process, home: Option<&str>) -> Exec {
+fn exec(process: &Process, home: Option<&str>, listen_fds: u32) -> Exec {
     let args = process.args().clone().unwrap_or_default();
-    let env = environment(process.env().as_deref().unwrap_or_default(), home);
+    let mut env = environment(process.env().as_deref().unwrap_or_default(), home);
+    if listen_fds > 0 {
+        env.retain(|variable| !variable.starts_with("LISTEN_PID=") && !variable.starts_with("LISTEN_FDS="));
+        env.push(format!("LISTEN_FDS={listen_fds}"));
+    }
     let name = args.first().cloned().unwrap_or_default();
     let path = env.iter().rev().find_map(|v| v.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH).to_owned();
     let searched = !name.contains('/');
@@ -219,7 +225,14 @@ fn exec(process: &Process, home: Option<&str>) -> Exec {
     } else {
         vec![c(&name)]
     };
-    Exec { argv: args.iter().map(c).collect(), envp: env.iter().map(c).collect(), candidates, name, searched }
+    Exec {
+        argv: args.iter().map(c).collect(),
+        envp: env.iter().map(c).collect(),
+        candidates,
+        name,
+        searched,
+        tell_pid: listen_fds > 0,
+    }
 }
 
 /// The last of duplicate variables wins, in the place of the first; HOME is added if the user has none.

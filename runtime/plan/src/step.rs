@@ -194,6 +194,8 @@ pub struct Scheduling {
 pub enum Step {
     /// Open a path of the host.
     Open { path: CString, flags: i32, into: Slot },
+    /// Open the host's /proc; a procfs of our own instead where writes must not meet what somebody mounted over it.
+    OpenProc { own: bool },
     /// Copy the mount at a path of the host, detached.
     CloneTree { path: CString, recursive: bool, into: Slot },
     /// Change a mount's attributes.
@@ -336,6 +338,8 @@ pub struct Exec {
     pub name: String,
     /// Whether the name was looked up in $PATH.
     pub searched: bool,
+    /// Its own pid is to be added to the environment, as LISTEN_PID: nobody knows it before the clone.
+    pub tell_pid: bool,
 }
 
 /// A namespace that is entered around clone, so that the child is born in it.
@@ -416,6 +420,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Open { path, .. } => write!(f, "open {path:?}"),
+            Step::OpenProc { .. } => write!(f, "open /proc"),
             Step::CloneTree { path, recursive, .. } => {
                 write!(f, "take {} of {path:?}", if *recursive { "the mount tree" } else { "a bind mount" })
             }

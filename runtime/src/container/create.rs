@@ -11,7 +11,7 @@ use pintle_runtime_plan::step::Hook;
 use pintle_runtime_plan::{CgroupJoin, Host, InitPlan, Security, Slot};
 use pintle_sys::Errno;
 
-use super::{Env, destroy, has_own_pid_namespace, hook_state, run_hooks};
+use super::{Env, destroy, hook_state, run_hooks};
 use crate::cgroup::{Cgroups, Driver};
 use crate::error::{Doing as _, Error, Result};
 use crate::launch::{self, Launched, Until, Witness};
@@ -220,19 +220,6 @@ pub fn listening() -> u32 {
     count.filter(|_| ours).unwrap_or(0)
 }
 
-/// Hands them on to init: it is process 1 of a new pid namespace, the only one whose number is known beforehand.
-fn announce_sockets(spec: &mut Spec) {
-    let count = listening();
-    if count == 0 || !has_own_pid_namespace(spec) {
-        return;
-    }
-    if let Some(process) = spec.process_mut() {
-        let mut variables = process.env().clone().unwrap_or_default();
-        variables.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
-        process.set_env(Some(variables));
-    }
-}
-
 /// What stdio is, as /proc shows it: a restored container gets its pipes from whoever restores it.
 fn descriptors(passed: Option<&[OwnedFd; 3]>) -> Vec<String> {
     let number = |n: usize| passed.map_or(n as i32, |fds| fds[n].as_raw_fd());
@@ -244,8 +231,7 @@ fn create_in(env: &Env, mut request: CreateRequest, begun: &mut Begun) -> Result
     let holder = begun.make(env)?;
     let Begun { dir, stored, cgroups, .. } = begun;
     let mut stored = stored.clone();
-    let mut spec = stored.config.clone();
-    announce_sockets(&mut spec);
+    let spec = stored.config.clone();
     dir.make_fifo()?;
     let host = observe(env, &request, dir, &stored, cgroups);
     let plan = pintle_runtime_plan::plan_init(&spec, &host);
@@ -289,6 +275,7 @@ fn observe(env: &Env, request: &CreateRequest, dir: &Dir, stored: &Stored, cgrou
         no_pivot: request.no_pivot,
         no_new_keyring: request.no_new_keyring,
         preserve_fds: request.preserve_fds,
+        listen_fds: listening(),
         stdio_passed: request.stdio.is_some(),
         home,
         hook_states: (state(Status::Running), state(Status::Created)),

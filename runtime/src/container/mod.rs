@@ -11,7 +11,7 @@ mod create;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
@@ -25,11 +25,15 @@ pub use create::{
     Begun, CreateRequest, Created, New, begin, create, create_from, listening, load_spec, read_json, security,
 };
 
+use crate::cgroup::members::wait_for_end;
 use crate::cgroup::{Cgroups, Layout, Need, Undo};
 use crate::error::{Doing as _, Error, Result};
 use crate::rdt;
 use crate::state::{self, Dir, Published, Root, Status, Stored};
 use crate::systemd;
+
+/// How long killed processes may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What every operation needs of its surroundings.
 #[derive(Debug, Clone)]
@@ -310,7 +314,7 @@ pub fn destroy(env: &Env, dir: &Dir, stored: &Stored) -> Result<()> {
         if Cgroups::known(stored.cgroup_paths.clone()).is_frozen() {
             Cgroups::known(stored.cgroup_paths.clone()).thaw()?;
         }
-        crate::cgroup::members::wait_for_end(&init, Duration::from_secs(10))?;
+        wait_until_nothing_runs(&init, &Cgroups::known(stored.cgroup_paths.clone()))?;
         // Our child if we are the supervisor or `run`; somebody else's otherwise.
         let _reaped_if_ours = pidfd::try_wait(&init);
     }
@@ -329,6 +333,19 @@ pub fn destroy(env: &Env, dir: &Dir, stored: &Stored) -> Result<()> {
         if let Err(error) = run_hooks(env, &[hook], &state, &stored.bundle) {
             crate::log::warn(&error.to_string());
         }
+    }
+    Ok(())
+}
+
+/// The kernel keeps a killed init until everybody in its pid namespace was reaped, and who came by `exec` is reaped by
+/// whom he belongs to outside, which may take for ever. What has left its cgroup runs no more and holds nothing.
+fn wait_until_nothing_runs(init: &OwnedFd, cgroups: &Cgroups) -> Result<()> {
+    let (deadline, mut pause) = (Instant::now() + PATIENCE, Duration::from_millis(20));
+    while !wait_for_end(init, pause)? && Instant::now() < deadline {
+        if !cgroups.paths.is_empty() && cgroups.pids()?.is_empty() {
+            return Ok(());
+        }
+        pause = (pause * 2).min(Duration::from_millis(200));
     }
     Ok(())
 }

@@ -90,7 +90,8 @@ impl Slots {
 /// What the last step needs, built before the clone.
 pub struct Program {
     argv: PointerArray,
-    envp: PointerArray,
+    envp: Vec<std::ffi::CString>,
+    tell_pid: bool,
     candidates: Vec<std::ffi::CString>,
 }
 
@@ -99,15 +100,20 @@ impl Program {
     pub fn new(exec: &Exec) -> Program {
         Program {
             argv: PointerArray::new(exec.argv.clone()),
-            envp: PointerArray::new(exec.envp.clone()),
+            envp: exec.envp.clone(),
+            tell_pid: exec.tell_pid,
             candidates: exec.candidates.clone(),
         }
     }
 
     /// Becomes candidate `chosen`; returns only on failure.
     pub fn exec(&self, chosen: usize) -> Errno {
+        let mut envp = self.envp.clone();
+        if self.tell_pid {
+            envp.extend(std::ffi::CString::new(format!("LISTEN_PID={}", std::process::id())));
+        }
         match self.candidates.get(chosen) {
-            Some(program) => pintle_sys::clone::exec(program, &self.argv, &self.envp),
+            Some(program) => pintle_sys::clone::exec(program, &self.argv, &PointerArray::new(envp)),
             None => Errno::ENOENT,
         }
     }
@@ -153,6 +159,11 @@ impl Walker<'_> {
             Step::Open { path, flags, into } => {
                 let fd = open::at(nix::fcntl::AT_FDCWD, path, *flags, 0)?;
                 self.slots.put(*into, fd);
+                Ok(())
+            }
+            Step::OpenProc { own } => {
+                let fd = mounts::open_proc(*own)?;
+                self.slots.put(Slot::PROC, fd);
                 Ok(())
             }
             Step::Close(slot) => {

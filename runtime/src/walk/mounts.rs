@@ -265,6 +265,20 @@ fn relative(path: &CStr) -> Option<&CStr> {
     CStr::from_bytes_with_nul(bytes.strip_prefix(b"/").unwrap_or(bytes)).ok()
 }
 
+/// The host's /proc may hide or forbid to write what we must write (a container in a container): a fresh one does not.
+/// Where none can be made (no CAP_SYS_ADMIN, or a user namespace whose /proc hides something) the host's has to do.
+pub(super) fn open_proc(own: bool) -> Result<OwnedFd> {
+    let fresh = || {
+        let fs = mount::fsopen(c"proc")?;
+        mount::fsconfig_create(&fs)?;
+        mount::fsmount(&fs, 0)
+    };
+    match own.then(fresh) {
+        Some(Ok(made)) => Ok(made),
+        Some(Err(_)) | None => open::at(nix::fcntl::AT_FDCWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0),
+    }
+}
+
 pub(super) fn is_procfs(fd: impl AsFd) -> Result<bool> {
     Ok(nix::sys::statfs::fstatfs(fd)?.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
 }

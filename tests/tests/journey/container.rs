@@ -119,6 +119,7 @@ pub fn init(tale: &mut Tale, life: &Life, spec: &Spec) -> InitPlan {
             no_pivot: false,
             no_new_keyring: false,
             preserve_fds: 0,
+            listen_fds: 0,
             stdio_passed: true,
             home: Some("/root".to_owned()),
             hook_states: (Vec::new(), Vec::new()),

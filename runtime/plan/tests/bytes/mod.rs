@@ -17,6 +17,7 @@ fn host() -> Host {
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        listen_fds: 0,
         stdio_passed: false,
         home: None,
         hook_states: (Vec::new(), Vec::new()),
