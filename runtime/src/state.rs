@@ -204,15 +204,24 @@ impl Dir {
 
 /// A process's state letter and start time (proc_pid_stat(5), fields 3 and 22).
 pub fn process_stat(pid: i32) -> Option<(char, u64)> {
-    let text = crate::text::read(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text.rsplit(')').next()?.split_ascii_whitespace();
+    letter_and_start(&crate::text::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn letter_and_start(stat: &str) -> Option<(char, u64)> {
+    let mut fields = stat.rsplit(')').next()?.split_ascii_whitespace();
     let letter = fields.next()?.chars().next()?;
     Some((letter, fields.nth(18)?.parse().ok()?))
 }
 
-/// Whether `pid` still is the process that started then, and not a zombie.
+/// Whether `pid` still is the process that started then, and not a zombie. Only a process that is not there is dead: where
+/// nobody can look (no descriptor or memory is left) it is taken to live.
 pub fn is_alive(pid: i32, start: u64) -> bool {
-    pid > 0 && process_stat(pid).is_some_and(|(letter, began)| began == start && !matches!(letter, 'Z' | 'X' | 'x'))
+    let is_there = |(letter, began)| began == start && !matches!(letter, 'Z' | 'X' | 'x');
+    match crate::text::read(format!("/proc/{pid}/stat")) {
+        _ if pid <= 0 => false,
+        Ok(stat) => letter_and_start(&stat).is_some_and(is_there),
+        Err(error) => !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
+    }
 }
 
 /// The state JSON that hooks read and `state` prints.
