@@ -18,7 +18,7 @@ impl Tale {
     /// One line or several, indented.
     pub fn say(&mut self, words: impl AsRef<str>) {
         for line in words.as_ref().lines() {
-            writeln!(self.text, "   {}", short(line)).unwrap();
+            writeln!(self.text, "{}", format!("   {}", short(line)).trim_end()).unwrap();
         }
     }
 

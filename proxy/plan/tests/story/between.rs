@@ -11,7 +11,7 @@ use pintle_proxy_plan::nftables::{Part, unhook};
 use proptest::prelude::*;
 
 use crate::config;
-use crate::happening::{happening, note};
+use crate::happening::{apart, happening, note, owner};
 
 fn packets() -> Vec<Packet> {
     let addr = |text: &str| text.parse::<IpAddr>().unwrap();
@@ -41,15 +41,30 @@ fn machine() -> Machine {
     Machine { local: ["192.0.2.1".parse().unwrap()].into(), ..Machine::default() }
 }
 
-/// To be seen as this machine is always right: the answer comes back through us. To be seen as oneself is right only
-/// where it is before or after.
-fn is_right(fate: &Fate, before: &BTreeSet<Fate>, after: &BTreeSet<Fate>) -> bool {
-    let is_known = |fate: &Fate| before.contains(fate) || after.contains(fate);
-    match fate {
-        Fate::Delivered { to, port, source: SourceSeen::Masqueraded } => {
-            is_known(fate) || is_known(&Fate::Delivered { to: *to, port: *port, source: SourceSeen::Kept })
-        }
-        Fate::Delivered { source: SourceSeen::Kept, .. } | Fate::Dropped | Fate::Rejected => is_known(fate),
+/// What may become of each packet: what became of it before the change, and what will after it.
+struct Right<'a> {
+    packets: &'a [Packet],
+    before: &'a [BTreeSet<Fate>],
+    after: &'a [BTreeSet<Fate>],
+}
+
+impl Right<'_> {
+    /// Nobody is refused or dropped who neither was nor will be. A server is one of before or after, of a Service that has
+    /// the place before or after: which of them are for whom is said in other lookups than where they are. To be seen as
+    /// this machine is always right, since the answer comes back through us; to be seen as oneself only where it is before
+    /// or after.
+    fn check(&self, at: usize, fate: &Fate) -> bool {
+        let known = |n: usize| self.before[n].iter().chain(&self.after[n]);
+        let Fate::Delivered { to, source, .. } = fate else { return known(at).any(|k| k == fate) };
+        let place = |n: usize| (self.packets[n].destination, self.packets[n].port);
+        let everywhere = || (0..self.packets.len()).flat_map(|n| known(n).map(move |k| (place(n), k)));
+        let is_server = everywhere().any(|(_, k)| matches!(k, Fate::Delivered { to: t, .. } if t == to));
+        let is_its = everywhere().any(|(p, k)| {
+            let is_of_same = |t: &IpAddr| t == to || owner(*t).is_some_and(|o| Some(o) == owner(*to));
+            p == place(at) && matches!(k, Fate::Delivered { to: t, .. } if is_of_same(t))
+        });
+        let kept = |k: &Fate| matches!(k, Fate::Delivered { source: SourceSeen::Kept, .. });
+        is_server && is_its && (*source == SourceSeen::Masqueraded || known(at).any(kept))
     }
 }
 
@@ -58,7 +73,7 @@ proptest! {
 
     #[test]
     fn no_packet_meets_a_wrong_answer_between_batches(
-        story in prop::collection::vec(prop::collection::vec(happening(), 1..4), 1..6), max in 1..4_usize
+        story in prop::collection::vec(prop::collection::vec(happening().prop_map(apart), 1..4), 1..6), max in 1..4_usize
     ) {
         let packets = packets();
         let mut planner = Planner::new(config());
@@ -69,13 +84,14 @@ proptest! {
             step.iter().for_each(|h| note(&mut planner, h));
             let whole = planner.update().transaction;
             let after = fates(&planner.full(), &packets);
+            let right = Right { packets: &packets, before: &before, after: &after };
             for batch in &diff::in_batches(whole.batches.concat(), max) {
                 kernel.commit(batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
                 for (at, now) in fates(kernel.ruleset(), &packets).iter().enumerate() {
                     for fate in now {
                         let (packet, batch) = (&packets[at], Transaction::of(vec![batch.clone()]));
                         prop_assert!(
-                            is_right(fate, &before[at], &after[at]),
+                            right.check(at, fate),
                             "{packet:?}: {fate}, which is neither of {:?} nor of {:?}, after\n{}",
                             before[at], after[at], pintle_nft::text::transaction(&batch)
                         );
@@ -89,7 +105,7 @@ proptest! {
     /// A packet is not judged at one stroke: while it is, batches of one phase may come, between any two lookups.
     #[test]
     fn no_packet_is_lost_amid_the_rules(
-        story in prop::collection::vec(prop::collection::vec(happening(), 1..4), 1..5), max in 1..4_usize
+        story in prop::collection::vec(prop::collection::vec(happening().prop_map(apart), 1..4), 1..5), max in 1..4_usize
     ) {
         let packets = packets();
         let mut planner = Planner::new(config());
@@ -100,11 +116,12 @@ proptest! {
             step.iter().for_each(|h| note(&mut planner, h));
             let whole = planner.update().transaction;
             let after = fates(&planner.full(), &packets);
+            let right = Right { packets: &packets, before: &before, after: &after };
             for phase in whole.phases() {
                 let mut seen = vec![kernel.ruleset().clone()];
                 for batch in diff::in_batches(phase.concat(), max) {
                     kernel.commit(&batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
-                    amid(&seen, kernel.ruleset(), &packets, (&before, &after))?;
+                    amid(&seen, kernel.ruleset(), &right)?;
                     seen.push(kernel.ruleset().clone());
                 }
             }
@@ -115,7 +132,7 @@ proptest! {
     /// hooks, and while packets are in the old one, they see one or the other.
     #[test]
     fn a_load_takes_over_without_a_gap(
-        story in prop::collection::vec(happening(), 1..10), then in prop::collection::vec(happening(), 1..10), batch in 1..30_usize
+        story in prop::collection::vec(happening().prop_map(apart), 1..10), then in prop::collection::vec(happening().prop_map(apart), 1..10), batch in 1..30_usize
     ) {
         let packets = packets();
         let mut planner = Planner::new(config());
@@ -124,7 +141,8 @@ proptest! {
             noted.iter().for_each(|h| note(&mut planner, h));
             planner.absorb();
             let (before, after) = (fates(kernel.ruleset(), &packets), fates(&planner.full(), &packets));
-            loaded(&mut planner, &mut kernel, batch, |was, is| amid(std::slice::from_ref(was), is, &packets, (&before, &after)))?;
+            let right = Right { packets: &packets, before: &before, after: &after };
+            loaded(&mut planner, &mut kernel, batch, |was, is| amid(std::slice::from_ref(was), is, &right))?;
             prop_assert_eq!(kernel.ruleset(), &planner.full());
         }
     }
@@ -155,21 +173,16 @@ fn loaded(
 const READS_MAX: usize = 12;
 
 /// Packets that entered when one of these was installed, and met `now` at any moment of their way.
-fn amid(
-    seen: &[Ruleset],
-    now: &Ruleset,
-    packets: &[Packet],
-    (before, after): (&[BTreeSet<Fate>], &[BTreeSet<Fate>]),
-) -> Result<(), TestCaseError> {
+fn amid(seen: &[Ruleset], now: &Ruleset, right: &Right<'_>) -> Result<(), TestCaseError> {
     let machine = machine();
     for (was, reads) in seen.iter().flat_map(|was| (0..=READS_MAX).map(move |reads| (was, reads))) {
-        for (at, packet) in packets.iter().enumerate() {
+        for (at, packet) in right.packets.iter().enumerate() {
             for fate in &trace_amid(was, now, reads, &machine, *packet) {
                 prop_assert!(
-                    is_right(fate, &before[at], &after[at]),
+                    right.check(at, fate),
                     "{packet:?}: {fate}, which is neither of {:?} nor of {:?}, when after {reads} reads of\n{}\ncame\n{}",
-                    before[at],
-                    after[at],
+                    right.before[at],
+                    right.after[at],
                     pintle_nft::text::ruleset(was),
                     pintle_nft::text::ruleset(now)
                 );
