@@ -7,6 +7,9 @@ use super::connect::System;
 use super::peers::Peer;
 use super::{Arguments, best};
 
+/// Mode userspace listens for every Service: more than these want more files than a process may have open by default.
+const USERSPACE_UP_TO: u32 = 1000;
+
 impl Arguments {
     /// Up to how many Services a peer is measured.
     fn up_to(&self, peer: Peer) -> u32 {
@@ -85,7 +88,11 @@ fn connections(arguments: &Arguments) -> Result<()> {
     println!("|---|---|---|---|---|---|---|---|---|");
     let largest = arguments.services.iter().copied().max().unwrap_or(1000);
     for system in System::ALL {
-        let services = system.peer().map_or(largest, |peer| largest.min(arguments.up_to(peer)));
+        let services = largest.min(match (system, system.peer()) {
+            (System::Userspace, _) => USERSPACE_UP_TO,
+            (_, Some(peer)) => arguments.up_to(peer),
+            (_, None) => largest,
+        });
         let (size, endpoints) = (services.to_string(), arguments.endpoints.to_string());
         let r = best(1, &["connect", system.word(), &size, &endpoints, &arguments.connections.to_string()])?;
         println!(
