@@ -31,7 +31,8 @@ pub struct Lab {
 impl Lab {
     /// Makes it; the calling thread is in the node's namespace then.
     pub fn new(last_service: u32, endpoints: u32) -> Result<Self> {
-        let (netns, dir) = (Netns::fresh(), tempfile::tempdir()?);
+        // In the private /run: what is mounted in it goes with the namespace.
+        let (netns, dir) = (Netns::fresh(), tempfile::tempdir_in("/run")?);
         let addresses: Vec<String> =
             slice(last_service, endpoints, 0).endpoints.into_iter().flatten().flat_map(|e| e.addresses).collect();
         let first = addresses.first().context("an endpoint")?.clone();
