@@ -212,6 +212,7 @@ impl PerFamily {
     /// Carries out one round of removals; after the last, flows are looked at.
     fn next_round(&mut self, kernel: &mut impl Kernel, report: &mut FamilyReport) {
         if report.outcome.is_err() {
+            self.rounds.clear();
             return;
         }
         let mut sent = Sent::default();
@@ -302,7 +303,9 @@ impl PerFamily {
                     if let Err(error) = kernel.carry_over(&old, &new) {
                         tracing::warn!(%error, "clients of Services with session affinity may get another endpoint");
                     }
-                    batch
+                    // Hooks are nobody's: all of them or none, and then the old table serves on.
+                    sent.batch(kernel, &batch, Grain::Fine)?;
+                    continue;
                 }
                 Part::Remove(batch) => {
                     // Both serve for a moment, the newer before the older.

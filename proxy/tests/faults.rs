@@ -160,6 +160,22 @@ fn a_service_the_kernel_refuses_is_left_out_and_named_and_the_others_work() {
 }
 
 #[test]
+fn a_table_whose_hooks_are_refused_takes_over_from_nobody() {
+    let mut backend = two_services();
+    assert!(backend.sync().is_installed());
+    backend.note(Change::Slice(&web("web", &["10.42.0.2"])));
+    backend.distrust();
+    backend.kernel().refuse = Some(Box::new(|op| {
+        matches!(&op.action, Action::AddChain(name, Some(_)) if **name == *"output").then_some(ENOSPC)
+    }));
+    assert!(!backend.sync().is_installed());
+    is(fates(&mut backend, "10.43.0.10"), &WEB);
+    backend.kernel().refuse = None;
+    assert!(backend.sync().is_installed());
+    is(fates(&mut backend, "10.43.0.10"), &WEB[..1]);
+}
+
+#[test]
 fn what_was_refused_is_installed_when_there_is_room_again() {
     let mut backend = two_services();
     backend.kernel().refuse = Some(Box::new(no_sets_of_clients));

@@ -2,13 +2,14 @@
 //! not depend on it. Shown by taking each field away and looking whether anything that is decided changes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
+#[path = "host/mod.rs"]
+mod host;
 
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
-use pintle_runtime_plan::{
-    Caller, CgroupJoin, ExecRequest, Host, cgroup, parse_spec, plan_exec, plan_init, rdt, validate,
-};
+use pintle_runtime_plan::{Caller, CgroupJoin, ExecRequest, cgroup, parse_spec, plan_exec, plan_init, rdt, validate};
 use serde_json::Value;
+
+use host::host;
 
 const FULL: &str = include_str!("full.json");
 
@@ -23,26 +24,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("linux.resources.memory.useHierarchy", "always on in every kernel that is supported"),
     ("linux.resources.memory.checkBeforeUpdate", "used by update only"),
 ];
-
-fn host() -> Host {
-    Host {
-        id: "c".to_owned(),
-        bundle: PathBuf::from("/bundle"),
-        rootfs: PathBuf::from("/bundle/rootfs"),
-        fifo: Some(PathBuf::from("/run/c/exec.fifo")),
-        join: CgroupJoin::None,
-        hierarchies: Vec::new(),
-        unified: None,
-        caller: Caller::root(),
-        no_pivot: false,
-        no_new_keyring: false,
-        preserve_fds: 0,
-        listen_fds: 0,
-        stdio_passed: false,
-        home: None,
-        hook_states: (Vec::new(), Vec::new()),
-    }
-}
 
 /// All that is decided from a configuration, as text.
 fn decided(config: &Value) -> String {

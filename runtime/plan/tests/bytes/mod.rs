@@ -1,28 +1,11 @@
 //! What the runtime decides from bytes that it did not write. Shared by the fuzz target and the replay of its corpus.
 
-use std::path::PathBuf;
+#[path = "../host/mod.rs"]
+mod host;
 
-use pintle_runtime_plan::{Caller, CgroupJoin, Host, cgroup, parse_process, parse_spec, plan_init, validate};
+use pintle_runtime_plan::{cgroup, parse_process, parse_spec, plan_init, validate};
 
-fn host() -> Host {
-    Host {
-        id: "c".to_owned(),
-        bundle: PathBuf::from("/bundle"),
-        rootfs: PathBuf::from("/bundle/rootfs"),
-        fifo: Some(PathBuf::from("/run/c/exec.fifo")),
-        join: CgroupJoin::None,
-        hierarchies: Vec::new(),
-        unified: None,
-        caller: Caller::root(),
-        no_pivot: false,
-        no_new_keyring: false,
-        preserve_fds: 0,
-        listen_fds: 0,
-        stdio_passed: false,
-        home: None,
-        hook_states: (Vec::new(), Vec::new()),
-    }
-}
+use host::host;
 
 /// Everything up to the first system call, as create, exec and update do it.
 pub fn decide(data: &[u8]) {
