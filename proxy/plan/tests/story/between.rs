@@ -11,7 +11,7 @@ use pintle_proxy_plan::nftables::{Part, unhook};
 use proptest::prelude::*;
 
 use crate::config;
-use crate::happening::{apart, happening, note, owner};
+use crate::happening::{Happening, happening, note};
 
 fn packets() -> Vec<Packet> {
     let addr = |text: &str| text.parse::<IpAddr>().unwrap();
@@ -39,6 +39,25 @@ fn fates(ruleset: &Ruleset, packets: &[Packet]) -> Vec<BTreeSet<Fate>> {
 
 fn machine() -> Machine {
     Machine { local: ["192.0.2.1".parse().unwrap()].into(), ..Machine::default() }
+}
+
+/// The same step where no two Services share a server; [`owner`] tells whose a server is.
+fn apart(happening: Happening) -> Happening {
+    match happening {
+        Happening::Endpoints { service, list } => {
+            let list = list.into_iter().map(|(addr, state)| (addr + 4 * service, state)).collect();
+            Happening::Endpoints { service, list }
+        }
+        other => other,
+    }
+}
+
+/// The Service whose server this is, if it is one.
+fn owner(addr: IpAddr) -> Option<u8> {
+    match addr {
+        IpAddr::V4(addr) if addr.octets()[..3] == [10, 42, 0] => Some((addr.octets()[3] - 2) / 4),
+        _ => None,
+    }
 }
 
 /// What may become of each packet: what became of it before the change, and what will after it.

@@ -62,22 +62,3 @@ pub fn tell(happening: &Happening, mut note: impl FnMut(Change<'_>)) {
         Happening::SliceGone { service } => note(Change::SliceGone(&web(&name(service), &[]))),
     }
 }
-
-/// The same step where no two Services share a server; [`owner`] tells whose a server is.
-pub fn apart(happening: Happening) -> Happening {
-    match happening {
-        Happening::Endpoints { service, list } => {
-            let list = list.into_iter().map(|(addr, state)| (addr + 4 * service, state)).collect();
-            Happening::Endpoints { service, list }
-        }
-        other => other,
-    }
-}
-
-/// The Service whose server this is, if it is one.
-pub fn owner(addr: std::net::IpAddr) -> Option<u8> {
-    match addr {
-        std::net::IpAddr::V4(addr) if addr.octets()[..3] == [10, 42, 0] => Some((addr.octets()[3] - 2) / 4),
-        _ => None,
-    }
-}
