@@ -44,6 +44,7 @@ mod node;
 pub mod node_routes;
 mod outlets;
 mod packed;
+mod planner_config;
 mod programming;
 mod run;
 mod servers;
