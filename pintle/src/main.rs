@@ -1,6 +1,8 @@
 //! The `pintle` command: arguments, configuration and wiring. Every decision about pods, objects and rules is made in
 //! the crates it starts.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)] // They panic when nobody reads; `out` does not.
+
 mod check;
 mod cli;
 mod commands;
@@ -12,6 +14,7 @@ mod lock;
 mod logging;
 mod monitor;
 mod notify;
+mod out;
 mod process;
 mod token;
 
@@ -24,7 +27,7 @@ fn main() -> ExitCode {
     match cli.command.run() {
         Ok(code) => code.into(),
         Err(error) => {
-            eprint!("{}", failure::render(&error));
+            out::note(failure::render(&error).trim_end());
             failure::code(&error).into()
         }
     }

@@ -4,6 +4,8 @@
 //! Owns: processes in namespaces and cgroups. Does not own: images, networks, Kubernetes. One thread, always: a
 //! forked child may then use everything its parent had.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)] // They panic when nobody reads; `sys::out` does not.
+
 mod beneath;
 mod caller;
 mod cgroup;

@@ -14,6 +14,7 @@ pub mod mount;
 pub mod net;
 pub mod netns;
 pub mod open;
+pub mod out;
 pub mod pidfd;
 pub mod process;
 pub mod sched;

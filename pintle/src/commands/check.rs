@@ -3,6 +3,7 @@
 use crate::check::{Context, Finding, all};
 use crate::failure::Code;
 use crate::flags::{Cluster, Dirs};
+use crate::out;
 use anyhow::Result;
 use clap::Args;
 
@@ -25,12 +26,15 @@ impl Arguments {
         let mut code = Code::Done;
         for (check, finding) in all(&context) {
             match finding {
-                Finding::Good(what) => println!("ok    {:<22} {what}", check.name),
+                Finding::Good(what) => out::line(format!("ok    {:<22} {what}", check.name))?,
                 Finding::Costs { what, cost, hint } => {
-                    println!("warn  {:<22} {what}\n{:28} cost: {cost}\n{:28} hint: {hint}", check.name, "", "");
+                    out::line(format!(
+                        "warn  {:<22} {what}\n{:28} cost: {cost}\n{:28} hint: {hint}",
+                        check.name, "", ""
+                    ))?;
                 }
                 Finding::Missing { what, hint } => {
-                    println!("FAIL  {:<22} {what}\n{:28} hint: {hint}", check.name, "");
+                    out::line(format!("FAIL  {:<22} {what}\n{:28} hint: {hint}", check.name, ""))?;
                     code = Code::Unfit;
                 }
             }

@@ -2,6 +2,7 @@
 
 use crate::cli::Cli;
 use crate::failure::Code;
+use crate::out;
 use anyhow::Result;
 use clap::{Args, CommandFactory as _};
 
@@ -15,7 +16,10 @@ pub struct Arguments {
 impl Arguments {
     /// Runs it.
     pub fn run(self) -> Result<Code> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "pintle", &mut std::io::stdout());
+        // The generator panics when it cannot write.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "pintle", &mut script);
+        out::line(String::from_utf8_lossy(&script).trim_end())?;
         Ok(Code::Done)
     }
 }

@@ -4,6 +4,7 @@ use super::up::{Settings, Thing};
 use crate::failure::{Code, Failure};
 use crate::flags::{Dirs, Node};
 use crate::lock::{self, Attempt};
+use crate::out;
 use crate::process::{self, Identity, Stopped};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser as _};
@@ -40,7 +41,7 @@ impl Arguments {
     pub fn run(self) -> Result<Code> {
         let state = &self.dirs.state_dir;
         if !state.exists() && !self.dirs.run_dir.exists() {
-            eprintln!("nothing to stop: there is no {}", state.display());
+            out::note(format!("nothing to stop: there is no {}", state.display()));
             return Ok(Code::Done);
         }
         if !nix::unistd::geteuid().is_root() {
@@ -54,7 +55,7 @@ impl Arguments {
             remove_dir(&settings.args.dirs.state_dir)?;
         }
         drop(lock);
-        eprintln!("stopped");
+        out::note("stopped");
         Ok(Code::Done)
     }
 
@@ -108,7 +109,7 @@ fn stop_monitor(settings: &Settings) -> Result<Option<lock::Lock>> {
         match lock::try_take(&path)? {
             Attempt::Held(lock) => return Ok(Some(lock)),
             Attempt::Busy(Some(who)) => {
-                eprintln!("stopping the monitor (process {})", who.pid);
+                out::note(format!("stopping the monitor (process {})", who.pid));
                 if process::stop(&who, MONITOR_PATIENCE)? == Stopped::Killed {
                     tracing::warn!("the monitor did not end in time and was killed");
                 }
@@ -126,14 +127,14 @@ fn stop_part(settings: &Settings, name: &str) -> Result<()> {
     if let Some(identity) = Identity::read(&file)? {
         let stopped = process::stop(&identity, PART_PATIENCE).with_context(|| format!("cannot stop the {name}"))?;
         if stopped != Stopped::WasGone {
-            eprintln!("stopped the {name}, which had lost its monitor");
+            out::note(format!("stopped the {name}, which had lost its monitor"));
         }
     }
     Ok(())
 }
 
 fn remove_made(settings: &Settings) -> Result<()> {
-    eprintln!("removing pods and network");
+    out::note("removing pods and network");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         super::kubelet::cleanup(&settings.args.dirs, &settings.args.node).await?;

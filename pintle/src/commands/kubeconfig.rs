@@ -2,6 +2,7 @@
 
 use crate::failure::Code;
 use crate::flags::Dirs;
+use crate::out;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
@@ -19,7 +20,7 @@ impl Arguments {
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))
             .context(crate::failure::Failure::new("there is no cluster here", "start one: `pintle up`"))?;
-        print!("{text}");
+        out::line(text.trim_end())?;
         Ok(Code::Done)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::failure::Code;
 use crate::flags::Dirs;
+use crate::out;
 use crate::token;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
@@ -57,16 +58,14 @@ async fn create(client: &Client, dirs: &Dirs, ttl: &str, description: &str) -> R
     let authority = Authority::load(&dirs.server().join("pki")).context("cannot read the cluster's authority")?;
     let bootstrap = token::generate()?;
     client.create(&token::secret(&bootstrap, description, expires)).await.context("cannot store the token")?;
-    println!("{}", JoinToken { ca_hash: authority.spki_sha256(), bootstrap });
+    out::line(JoinToken { ca_hash: authority.spki_sha256(), bootstrap })?;
     Ok(Code::Done)
 }
 
 async fn list(client: &Client) -> Result<Code> {
     let params = ListParams::all().fields(format!("type={}", token::SECRET_TYPE));
     let secrets = client.list::<Secret>(token::NAMESPACE, &params).await.context("cannot list the tokens")?;
-    println!("{:<8} {:<22} DESCRIPTION", "ID", "EXPIRES");
-    for secret in &secrets.items {
-        println!("{}", token::line(secret));
-    }
+    out::line(format!("{:<8} {:<22} DESCRIPTION", "ID", "EXPIRES"))?;
+    secrets.items.iter().try_for_each(|secret| out::line(token::line(secret)))?;
     Ok(Code::Done)
 }

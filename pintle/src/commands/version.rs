@@ -1,6 +1,7 @@
 //! `pintle version`.
 
 use crate::failure::Code;
+use crate::out;
 use anyhow::Result;
 use clap::Args;
 
@@ -11,7 +12,7 @@ pub struct Arguments {}
 impl Arguments {
     /// Runs it.
     pub fn run(self) -> Result<Code> {
-        println!("pintle {} (Kubernetes v1.37)", env!("CARGO_PKG_VERSION"));
+        out::line(format!("pintle {} (Kubernetes v1.37)", env!("CARGO_PKG_VERSION")))?;
         Ok(Code::Done)
     }
 }

@@ -1,6 +1,5 @@
 //! `events`: statistics at intervals, and every kill for memory, one JSON object per line.
 
-use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use pintle_sys::Errno;
 use serde_json::{Value, json};
 
 use super::args::{Order, switch, value};
-use super::{Command, Invocation};
+use super::{Command, Invocation, say};
 use crate::cgroup::Cgroups;
 use crate::container::open_init;
 use crate::error::{Doing as _, Error, Result};
@@ -42,7 +41,7 @@ fn run(invocation: &Invocation) -> Result<i32> {
     }
     let cgroups = Cgroups::known(stored.cgroup_paths.clone());
     if invocation.own.has("stats") {
-        return say("stats", id, Some(&stats(&stored, &cgroups))).map(|()| 0);
+        return tell("stats", id, Some(&stats(&stored, &cgroups))).map(|()| 0);
     }
     follow(id, &stored, &cgroups, interval).map(|()| 0)
 }
@@ -68,14 +67,14 @@ fn follow(id: &str, stored: &Stored, cgroups: &Cgroups, interval: Duration) -> R
         // Counted also at the end: the kill may be what ended init.
         let now = cgroups.oom_kills();
         if now > kills {
-            say("oom", id, None)?;
+            tell("oom", id, None)?;
         }
         kills = now;
         if ended {
             return Ok(());
         }
         if Instant::now() >= due {
-            say("stats", id, Some(&stats(stored, cgroups)))?;
+            tell("stats", id, Some(&stats(stored, cgroups)))?;
             due = Instant::now() + interval;
         }
     }
@@ -89,13 +88,12 @@ fn stats(stored: &Stored, cgroups: &Cgroups) -> Value {
     all
 }
 
-fn say(kind: &str, id: &str, data: Option<&Value>) -> Result<()> {
+fn tell(kind: &str, id: &str, data: Option<&Value>) -> Result<()> {
     let mut event = json!({"type": kind, "id": id});
     if let Some(data) = data {
         event["data"] = data.clone();
     }
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{event}").and_then(|()| out.flush()).doing(|| "write an event".to_owned())
+    say(event)
 }
 
 /// Go's durations: `5s`, `100ms`, `1m30s`.

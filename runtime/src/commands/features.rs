@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::Command;
 use super::args::Order;
+use super::{Command, say};
 use crate::state::OCI_VERSION;
 
 /// `features`.
@@ -14,10 +14,7 @@ pub const COMMAND: Command = Command {
     flags: &[],
     order: Order::Mixed,
     exposed: false,
-    run: |_invocation| {
-        println!("{:#}", describe());
-        Ok(0)
-    },
+    run: |_invocation| say(format!("{:#}", describe())).map(|()| 0),
 };
 
 fn describe() -> serde_json::Value {

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use pintle_sys::out;
 use serde::Serialize;
 
 use super::args::{Order, switch, value};
-use super::{Command, Invocation};
+use super::{Command, Invocation, say};
 use crate::error::{Doing as _, Error, Result};
 use crate::state::{OCI_VERSION, Root, Status, annotations};
 
@@ -48,7 +49,7 @@ fn run(invocation: &Invocation) -> Result<i32> {
         match row(&root, &id) {
             Ok(row) => rows.push(row),
             // One broken container must not hide the others.
-            Err(error) => eprintln!("load container {id}: {error}"),
+            Err(error) => out::note(format!("load container {id}: {error}")),
         }
     }
     print(invocation, &rows)?;
@@ -57,19 +58,17 @@ fn run(invocation: &Invocation) -> Result<i32> {
 
 fn print(invocation: &Invocation, rows: &[Row]) -> Result<()> {
     if invocation.own.has("quiet") {
-        rows.iter().for_each(|row| println!("{}", row.id));
-        return Ok(());
+        return rows.iter().try_for_each(|row| say(&row.id));
     }
     match invocation.own.get("format").unwrap_or("table") {
-        "json" if rows.is_empty() => println!("null"),
-        "json" => println!("{}", serde_json::to_string(rows).unwrap_or_default()),
+        "json" if rows.is_empty() => say("null"),
+        "json" => say(serde_json::to_string(rows).unwrap_or_default()),
         "table" => table(rows),
-        _ => return Err(Error::Usage("invalid format option".to_owned())),
+        _ => Err(Error::Usage("invalid format option".to_owned())),
     }
-    Ok(())
 }
 
-fn table(rows: &[Row]) {
+fn table(rows: &[Row]) -> Result<()> {
     let cells = |row: &Row| {
         [
             row.id.clone(),
@@ -83,10 +82,10 @@ fn table(rows: &[Row]) {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let lines: Vec<[String; 6]> = std::iter::once(header).chain(rows.iter().map(cells)).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0).max(9) + 3;
-    for line in &lines {
+    lines.iter().try_for_each(|line| {
         let cells: String = (0..5).map(|column| format!("{:<width$}", line[column], width = width(column))).collect();
-        println!("{cells}{}", line[5]);
-    }
+        say(format!("{cells}{}", line[5]))
+    })
 }
 
 fn row(root: &Root, id: &str) -> Result<Row> {

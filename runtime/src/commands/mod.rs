@@ -20,12 +20,13 @@ mod state;
 mod update;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use args::{Flag, Order, Parsed, switch, value};
 
 use crate::container::{Env, Rootless};
-use crate::error::{Error, Result};
+use crate::error::{Doing as _, Error, Result};
 use crate::log;
 
 /// A subcommand.
@@ -140,31 +141,41 @@ pub fn run(args: &[OsString]) -> i32 {
     let global = match args::parse(&words, GLOBAL, Order::FlagsFirst) {
         Ok(global) => global,
         Err(error) => {
-            help();
-            log::error(&error.to_string());
-            return 1;
+            return said(help(), fail(&error));
         }
     };
     if global.has("version") {
-        version();
-        return 0;
+        return said(version(), 0);
     }
     let Some((name, rest)) = global.rest.split_first().filter(|(name, _)| !global.has("help") && *name != "help")
     else {
-        help();
-        return 0;
+        return said(help(), 0);
     };
     if let Err(error) = configure_log(&global) {
-        log::error(&error.to_string());
-        return 1;
+        return fail(&error);
     }
     match COMMANDS.iter().find(|command| command.name == *name) {
         Some(command) => call(command, args, &global, rest),
-        None => {
-            println!("No help topic for '{name}'");
-            3
-        }
+        None => said(say(format!("No help topic for '{name}'")), 3),
     }
+}
+
+/// Data and help: the only way to stdout. A reader that is gone ends the program.
+fn say(text: impl Display) -> Result<()> {
+    pintle_sys::out::line(text).doing(|| "write to stdout".to_owned())
+}
+
+/// The exit code once something was said, or could not be.
+fn said(done: Result<()>, code: i32) -> i32 {
+    match done {
+        Ok(()) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &Error) -> i32 {
+    log::error(&error.to_string());
+    1
 }
 
 fn call(command: &Command, args: &[OsString], global: &Parsed, rest: &[String]) -> i32 {
@@ -172,14 +183,11 @@ fn call(command: &Command, args: &[OsString], global: &Parsed, rest: &[String]) 
     {
         Ok(own) => own,
         Err(error) => {
-            command_help(command);
-            log::error(&error.to_string());
-            return 1;
+            return said(command_help(command), fail(&error));
         }
     };
     if own.has("help") {
-        command_help(command);
-        return 0;
+        return said(command_help(command), 0);
     }
     let invocation = Invocation { global: global.clone(), own };
     let protected = if command.exposed { crate::protect::protect(args) } else { Ok(()) };
@@ -217,29 +225,26 @@ fn configure_log(global: &Parsed) -> Result<()> {
 }
 
 /// The first word is what callers check; the rest follows runc's layout.
-fn version() {
-    println!("runc version {} (pintle-runc)", env!("CARGO_PKG_VERSION"));
-    println!("spec: {}", crate::state::OCI_VERSION);
+fn version() -> Result<()> {
+    say(format!("runc version {} (pintle-runc)\nspec: {}", env!("CARGO_PKG_VERSION"), crate::state::OCI_VERSION))
 }
 
-fn help() {
-    println!("pintle-runc - run containers by the OCI runtime specification\n");
-    println!("usage: pintle-runc [global options] command [options] [arguments]\n\ncommands:");
-    for command in COMMANDS {
-        println!("   {:<12} {}", command.name, command.about);
-    }
-    println!("\nglobal options:");
-    print_flags(GLOBAL);
+fn help() -> Result<()> {
+    say("pintle-runc - run containers by the OCI runtime specification\n")?;
+    say("usage: pintle-runc [global options] command [options] [arguments]\n\ncommands:")?;
+    COMMANDS.iter().try_for_each(|command| say(format!("   {:<12} {}", command.name, command.about)))?;
+    say("\nglobal options:")?;
+    say_flags(GLOBAL)
 }
 
-fn command_help(command: &Command) {
-    println!("{}\n\nusage: pintle-runc {} [options] {}\n", command.about, command.name, command.arguments);
-    print_flags(command.flags);
+fn command_help(command: &Command) -> Result<()> {
+    say(format!("{}\n\nusage: pintle-runc {} [options] {}\n", command.about, command.name, command.arguments))?;
+    say_flags(command.flags)
 }
 
-fn print_flags(flags: &[Flag]) {
-    for flag in flags {
+fn say_flags(flags: &[Flag]) -> Result<()> {
+    flags.iter().try_for_each(|flag| {
         let short = flag.short.map(|short| format!(", -{short}")).unwrap_or_default();
-        println!("   --{}{short}   {}", flag.name, flag.help);
-    }
+        say(format!("   --{}{short}   {}", flag.name, flag.help))
+    })
 }

@@ -1,7 +1,7 @@
 //! `ps`.
 
 use super::args::{Order, value};
-use super::{Command, Invocation};
+use super::{Command, Invocation, say};
 use crate::container;
 use crate::error::{Doing as _, Error, Result};
 
@@ -21,8 +21,8 @@ fn run(invocation: &Invocation) -> Result<i32> {
     let stored = invocation.env()?.root.container(&args[0])?.load()?;
     let pids = container::members(&stored)?;
     match invocation.own.get("format").unwrap_or("table") {
-        "json" if pids.is_empty() => println!("null"),
-        "json" => println!("{}", serde_json::json!(pids)),
+        "json" if pids.is_empty() => say("null")?,
+        "json" => say(serde_json::json!(pids))?,
         "table" => table(&args[1..], &pids)?,
         other => return Err(Error::Usage(format!("invalid format option: {other}"))),
     }
@@ -38,11 +38,11 @@ fn table(options: &[String], pids: &[i32]) -> Result<()> {
     let header = lines.next().unwrap_or_default();
     let column = header.split_whitespace().position(|name| name == "PID");
     let column = column.ok_or_else(|| Error::WrongState("couldn't find PID field in ps output".to_owned()))?;
-    println!("{header}");
+    say(header)?;
     for line in lines {
         let pid = line.split_whitespace().nth(column).and_then(|pid| pid.parse::<i32>().ok());
         if pid.is_some_and(|pid| pids.contains(&pid)) {
-            println!("{line}");
+            say(line)?;
         }
     }
     Ok(())

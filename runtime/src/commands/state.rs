@@ -1,7 +1,7 @@
 //! `state`.
 
-use super::Command;
 use super::args::Order;
+use super::{Command, say};
 use crate::error::{Error, Result};
 use crate::state::{OCI_VERSION, Published, Root, Status, annotations};
 
@@ -15,8 +15,7 @@ pub const COMMAND: Command = Command {
     exposed: false,
     run: |invocation| {
         let text = describe(&Root(invocation.root()?), invocation.id("state")?)?;
-        println!("{text}");
-        Ok(0)
+        say(text).map(|()| 0)
     },
 };
 

@@ -10,6 +10,8 @@ use pintle_nft::Proto;
 use pintle_proxy::ProxyConfig;
 use pintle_proxy::explain::{Explained, Objects, Question};
 
+use crate::out;
+
 /// What to explain.
 #[derive(Subcommand, Debug)]
 pub enum Explain {
@@ -97,8 +99,7 @@ impl Explain {
             (Self::Trace(trace), Format::Text) => explained.trace(&trace.question())?.text(),
             (Self::Trace(trace), Format::Json) => format!("{:#}\n", explained.trace(&trace.question())?.json()),
         };
-        print!("{answer}");
-        Ok(())
+        out::line(answer.trim_end())
     }
 }
 

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::flags::{make_private_dir, own_address};
 use crate::lock::{self, Attempt, Lock};
 use crate::monitor::open_log;
+use crate::out;
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Node;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -68,15 +69,14 @@ fn take_back(settings: &Settings, new_dir: &NewDir, seen: &Seen) -> Result<()> {
 }
 
 fn already_running(settings: &Settings) -> Result<Code> {
-    eprintln!("a cluster runs here already ({})", settings.args.dirs.state_dir.display());
+    out::note(format!("a cluster runs here already ({})", settings.args.dirs.state_dir.display()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let limit = Duration::from_secs(settings.args.timeout);
     let ready = runtime.block_on(async { tokio::time::timeout(limit, wait_ready(settings)).await });
     match ready {
         Ok(Ok(node)) => {
-            eprintln!("  node {node} is Ready");
-            how_to_use(settings);
-            Ok(Code::Done)
+            out::note(format!("  node {node} is Ready"));
+            how_to_use(settings)
         }
         Ok(Err(error)) => Err(error),
         Err(_) => {
@@ -122,7 +122,7 @@ struct Seen {
 fn start(settings: &Settings, lock: Lock, seen: &mut Seen) -> Result<Code> {
     let begun = Instant::now();
     let (read, write) = nix::unistd::pipe().context("cannot make a pipe")?;
-    eprintln!("starting a cluster in {}", settings.args.dirs.state_dir.display());
+    out::note(format!("starting a cluster in {}", settings.args.dirs.state_dir.display()));
     spawn_monitor(settings, &lock, write)?;
     // From here on the monitor holds the lock alone.
     drop(lock);
@@ -134,12 +134,11 @@ fn start(settings: &Settings, lock: Lock, seen: &mut Seen) -> Result<Code> {
             Some(Line::Text(text)) if text == "begun" => seen.begun = true,
             Some(Line::Text(text)) if text == "server" => {
                 seen.server = true;
-                eprintln!("  API server {} ({})", settings.server_url(), seconds(begun));
+                out::note(format!("  API server {} ({})", settings.server_url(), seconds(begun)));
             }
             Some(Line::Text(text)) if text == "agent" => {
-                eprintln!("  node Ready ({})", seconds(begun));
-                how_to_use(settings);
-                return Ok(Code::Done);
+                out::note(format!("  node Ready ({})", seconds(begun)));
+                return how_to_use(settings);
             }
             Some(Line::Text(text)) => {
                 let told = text.strip_prefix("failed ").unwrap_or(&text).replace('\x1f', "\n");
@@ -219,7 +218,7 @@ fn did_not_start(settings: &Settings, seen: &Seen, what: &str) -> anyhow::Error 
     let log = settings.log_file(if seen.server { "agent.log" } else { "server.log" });
     // There is none yet when the monitor itself could not begin.
     if log.exists() {
-        eprintln!("--- the end of {}\n{}\n---", log.display(), tail(&log));
+        out::note(format!("--- the end of {}\n{}\n---", log.display(), tail(&log)));
     }
     let (what, hint) = match what.split_once("\n  hint: ") {
         Some((what, hint)) => (what, hint.to_owned()),
@@ -244,8 +243,9 @@ fn seconds(since: Instant) -> String {
 }
 
 /// People read standard error; the one line a shell may `eval` is on standard output.
-fn how_to_use(settings: &Settings) {
-    eprintln!("use it:");
-    println!("export KUBECONFIG={}", settings.args.dirs.kubeconfig().display());
-    eprintln!("kubectl get nodes\nstop it: pintle down");
+fn how_to_use(settings: &Settings) -> Result<Code> {
+    out::note("use it:");
+    out::line(format!("export KUBECONFIG={}", settings.args.dirs.kubeconfig().display()))?;
+    out::note("kubectl get nodes\nstop it: pintle down");
+    Ok(Code::Done)
 }
