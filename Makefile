@@ -19,7 +19,7 @@ NEEDS := gcc:gcc make:make python3:python3 pip3:python3-pip ip:iproute2 nft:nfta
          systemd-analyze:systemd criu:criu
 
 .PHONY: help all deps tools build up down install uninstall test check conformance-runtime conformance-runtime-v2 \
-        bench-cluster bench-runtime bench-proxy soak-proxy clean
+        bench-cluster bench-runtime bench-proxy soak-proxy outage-proxy clean
 .DEFAULT_GOAL := build
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo 'make bench-cluster, make bench-runtime, make bench-proxy   measure; print rows for docs/benchmarks.md'
 	@echo 'make check      what this machine lacks, and what that costs'
 	@echo 'make soak-proxy  ten minutes of changes under load'
+	@echo 'make outage-proxy  an hour without an API server, under load'
 	@echo 'make clean      removes what was built'
 
 # Installs only what is missing; needs root only then.
@@ -130,6 +131,11 @@ bench-runtime: deps build
 soak-proxy: deps .cache/tools/bin/cargo-nextest
 	PINTLE_SOAK_SECONDS=600 cargo nextest run --locked --profile soak --package pintle-proxy --no-capture \
 	  random_changes_under_load_give_no_wrong_answer_and_refuse_nobody
+
+# PINTLE_OUTAGE_SECONDS says how long; an hour by itself.
+outage-proxy: deps .cache/tools/bin/cargo-nextest
+	PINTLE_OUTAGE_SECONDS=$${PINTLE_OUTAGE_SECONDS:-3600} cargo nextest run --locked --profile outage --package pintle-proxy \
+	  --no-capture an_api_server_that_is_away_changes_nothing_and_one_that_is_back_is_listed_again
 
 # The proxy at sizes, beside kube-proxy's layouts given to nft and iptables-restore; makes its own network namespaces and
 # touches no other. PROXY_BENCH_FLAGS=--large adds 50,000 Services, --nft-up-to=5000 a minute of waiting for nft.

@@ -31,9 +31,24 @@ struct Inner {
     changes: broadcast::Sender<(&'static str, Value)>,
     /// What was posted, and where.
     posted: Mutex<Vec<(String, Value)>>,
-    /// Whether it answers at all, and how many connections it has.
-    up: watch::Sender<bool>,
+    answers: watch::Sender<Answers>,
+    /// How many connections there are.
     connections: AtomicUsize,
+    /// How many were tried in vain.
+    in_vain: AtomicUsize,
+    /// How many watches began with the whole collection, and how many where another had ended.
+    listed: AtomicUsize,
+    resumed: AtomicUsize,
+}
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    All,
+    /// Those there are end, new ones are refused.
+    Refuses,
+    /// Those there are end, new ones hear nothing.
+    Silent,
 }
 
 pub const SERVICES: &str = "/api/v1/services";
@@ -43,22 +58,34 @@ pub const NODES: &str = "/api/v1/nodes";
 impl Api {
     pub fn new() -> Self {
         let (changes, _) = broadcast::channel(10_000);
-        let up = watch::Sender::new(true);
         Self(Arc::new(Inner {
             objects: Mutex::default(),
             changes,
             posted: Mutex::default(),
-            up,
-            connections: AtomicUsize::new(0),
+            answers: watch::Sender::new(Answers::All),
+            connections: AtomicUsize::default(),
+            in_vain: AtomicUsize::default(),
+            listed: AtomicUsize::default(),
+            resumed: AtomicUsize::default(),
         }))
     }
 
-    /// Refuses connections and ends those there are, or answers again.
-    pub fn set_up(&self, up: bool) {
-        self.0.up.send_replace(up);
+    /// Deals with connections otherwise from now on.
+    pub fn answers(&self, answers: Answers) {
+        self.0.answers.send_replace(answers);
         pintle_testkit::eventually("nobody is connected any more", std::time::Duration::from_secs(10), || {
-            (up || self.0.connections.load(Ordering::SeqCst) == 0).then_some(())
+            (answers == Answers::All || self.0.connections.load(Ordering::SeqCst) == 0).then_some(())
         });
+    }
+
+    /// How many connections were tried in vain so far.
+    pub fn in_vain(&self) -> usize {
+        self.0.in_vain.load(Ordering::SeqCst)
+    }
+
+    /// How many watches began with the whole collection so far, and how many where another had ended.
+    pub fn watched(&self) -> (usize, usize) {
+        (self.0.listed.load(Ordering::SeqCst), self.0.resumed.load(Ordering::SeqCst))
     }
 
     pub fn put(&self, collection: &'static str, object: impl serde::Serialize) {
@@ -92,9 +119,15 @@ impl Api {
         let api = self.clone();
         let dial = move || -> Pin<Box<dyn Future<Output = std::io::Result<Wire>> + Send>> {
             let (ours, theirs) = tokio::io::duplex(1 << 20);
-            let (api, mut up) = (api.clone(), api.0.up.subscribe());
-            if !*up.borrow() {
-                return Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) });
+            let (api, mut answers) = (api.clone(), api.0.answers.subscribe());
+            let now = *answers.borrow();
+            if now != Answers::All {
+                api.0.in_vain.fetch_add(1, Ordering::SeqCst);
+                return Box::pin(async move {
+                    // Either it answers otherwise, or the test is over.
+                    drop(answers.wait_for(|answers| *answers != Answers::Silent).await);
+                    Err(std::io::ErrorKind::ConnectionRefused.into())
+                });
             }
             api.0.connections.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(async move {
@@ -107,7 +140,7 @@ impl Api {
                 // The client hangs up when the test ends.
                 tokio::select! {
                     end = connection => drop(end),
-                    _ = up.wait_for(|up| !up) => {}
+                    _ = answers.wait_for(|answers| *answers != Answers::All) => {}
                 }
                 held.0.connections.fetch_sub(1, Ordering::SeqCst);
             });
@@ -140,8 +173,10 @@ impl Api {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let held = self.0.objects.lock().unwrap();
         let first = if query.contains("sendInitialEvents=true") {
+            self.0.listed.fetch_add(1, Ordering::SeqCst);
             everything(&held, &path)
         } else if query.split('&').any(|part| part == format!("resourceVersion={}", held.0)) {
+            self.0.resumed.fetch_add(1, Ordering::SeqCst);
             Vec::new()
         } else {
             // No history is kept.

@@ -27,16 +27,24 @@ pub struct Truth {
     wrong: Mutex<Vec<String>>,
     pub asked: AtomicUsize,
     stop: AtomicBool,
+    /// How long a client rests after each connection: the machine does other things too.
+    rest: Duration,
 }
 
 impl Truth {
     pub fn new(services: usize) -> Arc<Self> {
+        Self::at_pace(services, Duration::from_millis(1))
+    }
+
+    /// With clients that rest this long between connections.
+    pub fn at_pace(services: usize, rest: Duration) -> Arc<Self> {
         let nobody = Allowed { servers: BTreeSet::new(), may_fail: true };
         Arc::new(Self {
             history: Mutex::new(vec![vec![nobody]; services]),
             wrong: Mutex::default(),
             asked: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            rest,
         })
     }
 
@@ -98,8 +106,7 @@ impl Truth {
                 let since = truth.now(service);
                 truth.judge(service, since, &connect(to, &mut ports));
                 truth.asked.fetch_add(1, Ordering::Relaxed);
-                // The machine does other things too.
-                std::thread::sleep(Duration::from_millis(1));
+                std::thread::sleep(truth.rest);
             }
         })
     }

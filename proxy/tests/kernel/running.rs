@@ -37,7 +37,11 @@ pub fn start_with(api: &Api, change: impl FnOnce(&mut ProxyConfig)) -> Running {
     change(&mut config);
     let (client, cancel) = (api.client(), CancellationToken::new());
     let stop = cancel.clone();
-    let thread = std::thread::spawn(move || block_on(pintle_proxy::run(config, client, stop)).unwrap());
+    // A test that listens to what is logged hears this thread too.
+    let log = tracing::dispatcher::get_default(Clone::clone);
+    let thread = std::thread::spawn(move || {
+        tracing::dispatcher::with_default(&log, || block_on(pintle_proxy::run(config, client, stop)).unwrap());
+    });
     Running { cancel, thread, health, metrics }
 }
 
