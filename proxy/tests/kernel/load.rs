@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pintle_net::netns;
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::net::sockopt;
+
+use crate::star::{Transport, stream_socket};
 
 /// What one Service may do at some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,15 +31,16 @@ pub struct Truth {
     stop: AtomicBool,
     /// How long a client rests after each connection: the machine does other things too.
     rest: Duration,
+    transport: Transport,
 }
 
 impl Truth {
     pub fn new(services: usize) -> Arc<Self> {
-        Self::at_pace(services, Duration::from_millis(1))
+        Self::over(Transport::Tcp, services, Duration::from_millis(1))
     }
 
-    /// With clients that rest this long between connections.
-    pub fn at_pace(services: usize, rest: Duration) -> Arc<Self> {
+    /// With clients that rest this long between connections of this kind, TCP or SCTP.
+    pub fn over(transport: Transport, services: usize, rest: Duration) -> Arc<Self> {
         let nobody = Allowed { servers: BTreeSet::new(), may_fail: true };
         Arc::new(Self {
             history: Mutex::new(vec![vec![nobody]; services]),
@@ -45,6 +48,7 @@ impl Truth {
             asked: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             rest,
+            transport,
         })
     }
 
@@ -104,7 +108,7 @@ impl Truth {
             let mut ports = PORTS.cycle();
             while !truth.stop.load(Ordering::Relaxed) {
                 let since = truth.now(service);
-                truth.judge(service, since, &connect(to, &mut ports));
+                truth.judge(service, since, &connect(truth.transport, to, &mut ports));
                 truth.asked.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(truth.rest);
             }
@@ -117,8 +121,8 @@ impl Truth {
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// One connection: who answered.
-fn connect(to: SocketAddr, ports: &mut impl Iterator<Item = u16>) -> std::io::Result<String> {
-    let mut stream = TcpStream::from(bound(ports)?);
+fn connect(transport: Transport, to: SocketAddr, ports: &mut impl Iterator<Item = u16>) -> std::io::Result<String> {
+    let mut stream = TcpStream::from(bound(transport, ports)?);
     sockopt::set_socket_timeout(&stream, sockopt::Timeout::Send, Some(Duration::from_secs(4)))?;
     rustix::net::connect(&stream, &to)?;
     // A reset at the end leaves nothing behind that would use up ports.
@@ -131,9 +135,9 @@ fn connect(to: SocketAddr, ports: &mut impl Iterator<Item = u16>) -> std::io::Re
     Ok(text.split(' ').next().unwrap_or_default().to_owned())
 }
 
-fn bound(ports: &mut impl Iterator<Item = u16>) -> std::io::Result<OwnedFd> {
+fn bound(transport: Transport, ports: &mut impl Iterator<Item = u16>) -> std::io::Result<OwnedFd> {
     loop {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        let socket = stream_socket(transport, true)?;
         let port = ports.next().unwrap();
         match rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))) {
             Ok(()) => return Ok(socket),

@@ -16,6 +16,7 @@ use crate::api::{Answers, Api, SERVICES, SLICES};
 use crate::load::{Allowed, Truth};
 use crate::objects::{service, web};
 use crate::running::{Running, SOON, is_error, serving_table, start};
+use crate::star::Transport;
 use crate::world::{NODE, World, ask, ask_again, nft, nft_list, serve, world};
 
 /// A client tries again every ten seconds at the latest, and gives up a connection that hears nothing after ten.
@@ -213,7 +214,7 @@ fn an_api_server_that_is_away_changes_nothing_and_one_that_is_back_is_listed_aga
     let seconds = std::env::var("PINTLE_OUTAGE_SECONDS").map_or(4, |text| text.parse().expect("seconds"));
     let log = Log::default();
     let _listening = log.listen();
-    let (api, truth) = (Api::new(), Truth::at_pace(2, Duration::from_millis(20)));
+    let (api, truth) = (Api::new(), Truth::over(Transport::Tcp, 2, Duration::from_millis(20)));
     services(&world, &api);
     let proxy = start(&api);
     eventually("the proxy is ready", SOON, || proxy.is_ready().then_some(()));

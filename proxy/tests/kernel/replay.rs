@@ -17,7 +17,7 @@ use pintle_proxy_cases::{Case, Client, Destination, Row, Sees, Setting, Want, Wo
 use pintle_proxy_plan::{Change, Config, DetectLocal, Masquerade, NodePortAddresses};
 
 use crate::sctp;
-use crate::star::{Got, NodePort, Star, Transport, is_known};
+use crate::star::{BRIDGE, Got, Links, NodePort, Star, Transport, is_known};
 
 /// How long an answer may take on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_millis(120);
 /// Each packet draws its server anew.
 const TRIES: usize = 3;
 
-fn config(world: &World, case: &Case) -> Config {
+fn config(world: &World, links: Links, case: &Case) -> Config {
     let range = |text: &str| vec![text.parse().unwrap()];
     let mut config = Config {
         node_addrs: vec![world.node],
@@ -44,6 +44,10 @@ fn config(world: &World, case: &Case) -> Config {
             }
             Setting::NoPodRanges => config.cluster_ranges = Vec::new(),
         }
+    }
+    // By their bridge pods can be told in every case but that in which they cannot.
+    if links == Links::Bridged && !case.config.contains(&Setting::NoPodRanges) {
+        config.detect_local = DetectLocal::BridgeInterface(BRIDGE.into());
     }
     config
 }
@@ -128,6 +132,10 @@ impl By {
 }
 
 fn replay(by: By, world: World, transport: Transport, proto: Proto) {
+    replay_over(Links::Routed, by, world, transport, proto);
+}
+
+fn replay_over(links: Links, by: By, world: World, transport: Transport, proto: Proto) {
     if !pintle_testkit::require_root("real packets") {
         return;
     }
@@ -137,16 +145,16 @@ fn replay(by: By, world: World, transport: Transport, proto: Proto) {
         return;
     }
     let family = Family::of(world.node);
-    let star = Star::new(world, transport, by.node_port());
+    let star = Star::new(world, transport, links, by.node_port());
     // Its threads are made here, and so in this namespace.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let _within = runtime.enter();
-    let first = config(&star.world, &cases()[0]);
+    let first = config(&star.world, links, &cases()[0]);
     let mut backend = by.backend(first, family);
     let mut conntrack = Conntrack::open().unwrap();
     let mut wrong = Vec::new();
     for case in cases() {
-        backend.reconfigure(config(&star.world, &case));
+        backend.reconfigure(config(&star.world, links, &case));
         backend.note(Change::Service(&case.service(&star.world, &proto.name().to_uppercase())));
         backend.note(Change::Slice(&case.slice(&star.world, &proto.name().to_uppercase())));
         let report = backend.sync();
@@ -182,6 +190,21 @@ fn the_table_holds_for_real_tcp_over_ipv4() {
 #[test]
 fn the_table_holds_for_real_tcp_over_ipv6() {
     replay(By::Nftables, World::v6(), Transport::Tcp, Proto::Tcp);
+}
+
+#[test]
+fn the_table_holds_where_pods_are_told_by_their_bridge_over_ipv4() {
+    replay_over(Links::Bridged, By::Nftables, World::v4(), Transport::Tcp, Proto::Tcp);
+}
+
+#[test]
+fn the_table_holds_where_pods_are_told_by_their_bridge_over_ipv6() {
+    replay_over(Links::Bridged, By::Nftables, World::v6(), Transport::Tcp, Proto::Tcp);
+}
+
+#[test]
+fn the_table_holds_where_pods_are_told_by_their_bridge_by_iptables() {
+    replay_over(Links::Bridged, By::Iptables(Variant::Legacy), World::v4(), Transport::Tcp, Proto::Tcp);
 }
 
 #[test]

@@ -12,7 +12,8 @@ use crate::api::{Api, NODES, SERVICES, SLICES};
 use crate::objects::{service, slice, web};
 use crate::world::{World, ask, ask_again, ask_from, ask_udp, ask_within, block_on, nft, nft_list, serve, world};
 
-pub const SOON: Duration = Duration::from_secs(5);
+/// How long anything may take, on a machine that does other things too or is emulated.
+pub const SOON: Duration = Duration::from_secs(30);
 
 pub struct Running {
     cancel: CancellationToken,

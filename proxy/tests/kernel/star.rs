@@ -38,12 +38,26 @@ pub enum NodePort {
     Free,
 }
 
+/// How pods are linked to their node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Each by a link of its own.
+    Routed,
+    /// All by one bridge, over which they reach each other without the node's routing; bridged packets meet its rules
+    /// (br_netfilter), as clusters with such a network need it.
+    Bridged,
+}
+
+/// The bridge, if there is one.
+pub const BRIDGE: &str = "br-pods";
+
 pub const ENDPOINTS: [char; 5] = ['a', 'b', 'c', 'd', 'e'];
 /// Where the world's own routers are.
 const WORLD: [&str; 2] = ["203.0.114.1", "fd00:204::1"];
 pub struct Star {
     pub world: World,
     transport: Transport,
+    links: Links,
     _netns: Netns,
     _mounts: MountNs,
 }
@@ -54,7 +68,7 @@ pub fn is_known(transport: Transport) -> bool {
 }
 
 impl Star {
-    pub fn new(world: World, transport: Transport, node_port: NodePort) -> Self {
+    pub fn new(world: World, transport: Transport, links: Links, node_port: NodePort) -> Self {
         let (mounts, netns) = (MountNs::private(), Netns::fresh());
         for (name, value) in [
             ("net.ipv4.ip_forward", "1"),
@@ -68,8 +82,11 @@ impl Star {
         ] {
             sysctl::set(name, value).unwrap();
         }
-        let star = Self { world, transport, _netns: netns, _mounts: mounts };
+        let star = Self { world, transport, links, _netns: netns, _mounts: mounts };
         let both = [World::v4(), World::v6()];
+        if links == Links::Bridged {
+            make_bridge();
+        }
         star.join("pod", "veth-pod", &both.each_ref().map(|w| w.pod));
         star.join("other-node", "eth1", &both.each_ref().map(|w| w.other_node));
         star.join("outside", "eth2", &both.each_ref().map(|w| w.outside));
@@ -96,12 +113,26 @@ impl Star {
         ip(&["-n", name, "link", "set", "lo", "up"]);
         ip(&["-n", name, "link", "set", "eth0", "up"]);
         ip(&["link", "set", device, "up"]);
-        for node in [World::v4().node, World::v6().node] {
-            addr("add", None, node, device);
+        let is_bridged = self.links == Links::Bridged && device.starts_with(World::POD_INTERFACES);
+        let way = if is_bridged { BRIDGE } else { device };
+        if is_bridged {
+            ip(&["link", "set", device, "master", BRIDGE]);
+            // Who reaches itself comes back by the port it left by.
+            ip(&["link", "set", device, "type", "bridge_slave", "hairpin", "on"]);
+        } else {
+            node_addrs(device);
         }
         for own in addrs {
             addr("add", Some(name), *own, "eth0");
-            ip(&["route", "add", &host(*own), "dev", device]);
+            ip(&["route", "add", &host(*own), "dev", way]);
+        }
+        if is_bridged {
+            let pods = [World::v4(), World::v6()]
+                .into_iter()
+                .flat_map(|w| ENDPOINTS.into_iter().map(|e| w.endpoint(e, true)).chain([w.pod]).collect::<Vec<_>>());
+            for other in pods.filter(|pod| !addrs.contains(pod)) {
+                ip(&["-n", name, "route", "add", &host(other), "dev", "eth0"]);
+            }
         }
         for node in [World::v4().node, World::v6().node] {
             ip(&["-n", name, "route", "add", &host(node), "dev", "eth0"]);
@@ -171,6 +202,22 @@ impl Star {
     }
 }
 
+/// A bridge with the node's addresses, whose packets meet the node's rules.
+fn make_bridge() {
+    ip(&["link", "add", BRIDGE, "type", "bridge"]);
+    ip(&["link", "set", BRIDGE, "up"]);
+    node_addrs(BRIDGE);
+    for name in ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"] {
+        sysctl::set(name, "1").expect("br_netfilter is needed (a kernel module)");
+    }
+}
+
+fn node_addrs(device: &str) {
+    for node in [World::v4().node, World::v6().node] {
+        addr("add", None, node, device);
+    }
+}
+
 fn outcome(error: std::io::Error) -> Got {
     use rustix::io::Errno;
     match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -203,7 +250,7 @@ fn ip(args: &[&str]) {
     assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn stream_socket(transport: Transport, v4: bool) -> std::io::Result<OwnedFd> {
+pub fn stream_socket(transport: Transport, v4: bool) -> std::io::Result<OwnedFd> {
     let family = if v4 { AddressFamily::INET } else { AddressFamily::INET6 };
     let protocol: Protocol = if transport == Transport::Sctp { ipproto::SCTP } else { ipproto::TCP };
     Ok(rustix::net::socket(family, SocketType::STREAM, Some(protocol))?)

@@ -12,6 +12,8 @@ use pintle_net::netns;
 use pintle_net::pod::{self, PodLink};
 use pintle_testkit::{MountNs, Netns};
 
+use crate::star::{Transport, stream_socket};
+
 pub const NODE: &str = "192.0.2.1";
 pub const OUTSIDE: &str = "192.0.2.2";
 
@@ -82,6 +84,24 @@ pub fn serve(netns: &std::path::Path, addr: &str, port: u16) {
             while let Ok((_, from)) = udp.recv_from(&mut buffer) {
                 // A client may be gone by now.
                 drop(udp.send_to(format!("{also} {}", from.ip()).as_bytes(), from));
+            }
+        });
+    })
+    .unwrap();
+}
+
+/// The same over SCTP.
+pub fn serve_sctp(netns: &std::path::Path, addr: &str, port: u16) {
+    let (at, name) = (SocketAddr::new(addr.parse().unwrap(), port), addr.to_owned());
+    netns::run_blocking(netns, move || {
+        let listener = stream_socket(Transport::Sctp, at.is_ipv4()).unwrap();
+        rustix::net::bind(&listener, &at).unwrap();
+        rustix::net::listen(&listener, 128).unwrap();
+        std::thread::spawn(move || {
+            loop {
+                // The standard library's stream reads and writes any.
+                let (mut stream, name) = (TcpStream::from(rustix::net::accept(&listener).unwrap()), name.clone());
+                std::thread::spawn(move || converse(&mut stream, &name));
             }
         });
     })
