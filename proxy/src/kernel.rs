@@ -1,10 +1,13 @@
 //! What the nftables backend asks of a kernel, and the real one. Tests have another, in memory, that refuses what they
 //! want refused.
 
+use std::net::IpAddr;
+
 use pintle_net::nfnetlink::conntrack::Conntrack;
 use pintle_net::nfnetlink::members::Member;
 use pintle_net::nfnetlink::{Grain, Nft, NftError};
-use pintle_nft::{Family, Flow, Op, Proto, TableId};
+use pintle_nft::{Family, Flow, Op, Proto, TableId, Value};
+use pintle_proxy_plan::recall::Clients;
 
 use crate::grace;
 
@@ -28,8 +31,11 @@ pub trait Kernel: Send {
     /// Copies the members of sets that packets fill into the sets of the same names in another table.
     fn carry_over(&mut self, from: &TableId, to: &TableId) -> Result<usize, NftError>;
 
-    /// The UDP flows of a family.
-    fn flows(&mut self, family: Family) -> Result<Vec<Flow>, NftError>;
+    /// Fills sets of a table that packets fill; a set that is not there is passed over.
+    fn remember(&mut self, table: &TableId, clients: &Clients) -> Result<(), NftError>;
+
+    /// The flows of a family and protocol.
+    fn flows(&mut self, family: Family, proto: Proto) -> Result<Vec<Flow>, NftError>;
 
     /// Lets the next packet of a flow be translated anew.
     fn forget(&mut self, flow: &Flow) -> Result<(), NftError>;
@@ -46,6 +52,17 @@ impl Netlink {
     /// Opens the conversation, in the calling thread's namespace.
     pub fn open() -> Result<Self, NftError> {
         Ok(Self { nft: Nft::open()?, conntrack: Conntrack::open()?, transactions: 0 })
+    }
+
+    /// Puts members into sets of a table; returns how many.
+    fn fill(&mut self, table: &TableId, sets: &[(&str, Vec<Member>)]) -> Result<usize, NftError> {
+        let lists: Vec<(&str, &[Member])> = sets.iter().map(|(set, members)| (*set, members.as_slice())).collect();
+        // One transaction must not hold the kernel up for long.
+        for some in lists.chunks(200) {
+            self.nft.remember(table, some)?;
+            self.transactions = self.transactions.wrapping_add(1);
+        }
+        Ok(lists.iter().map(|(_, members)| members.len()).sum())
     }
 
     /// The netlink port of our changes.
@@ -91,17 +108,25 @@ impl Kernel for Netlink {
                 sets.push((set, members));
             }
         }
-        let lists: Vec<(&str, &[Member])> = sets.iter().map(|(set, members)| (*set, members.as_slice())).collect();
-        // One transaction must not hold the kernel up for long.
-        for some in lists.chunks(200) {
-            self.nft.remember(to, some)?;
-            self.transactions = self.transactions.wrapping_add(1);
-        }
-        Ok(lists.iter().map(|(_, members)| members.len()).sum())
+        self.fill(to, &sets)
     }
 
-    fn flows(&mut self, family: Family) -> Result<Vec<Flow>, NftError> {
-        self.conntrack.flows(family, Proto::Udp)
+    fn remember(&mut self, table: &TableId, clients: &Clients) -> Result<(), NftError> {
+        let there = self.nft.filled_sets(table)?;
+        let mut sets: Vec<(&str, Vec<Member>)> = Vec::new();
+        for (set, clients) in clients.iter().filter(|(name, _)| there.iter().any(|t| **t == ***name)) {
+            let member = |(client, ms): (&IpAddr, &u64)| Member {
+                key: Value::new().addr(*client).as_bytes().to_vec(),
+                timeout_ms: Some(*ms),
+                expires_ms: *ms,
+            };
+            sets.push((&**set, clients.iter().map(member).collect()));
+        }
+        self.fill(table, &sets).map(drop)
+    }
+
+    fn flows(&mut self, family: Family, proto: Proto) -> Result<Vec<Flow>, NftError> {
+        self.conntrack.flows(family, proto)
     }
 
     fn forget(&mut self, flow: &Flow) -> Result<(), NftError> {

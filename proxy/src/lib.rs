@@ -21,6 +21,7 @@
 //!         └► Report ─► outlets: health checks, loopback ports, events, metrics, log
 //! ```
 
+mod affinity;
 pub mod backend;
 pub mod config;
 pub mod connect_time;

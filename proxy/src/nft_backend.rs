@@ -18,10 +18,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pintle_net::nfnetlink::{Grain, NftError};
-use pintle_nft::{Action, Family, Op, TableId, Transaction};
+use pintle_nft::{Action, Family, Op, Proto, TableId, Transaction};
 use pintle_proxy_plan::nftables::{LOAD_BATCH, Part, unhook};
+use pintle_proxy_plan::recall::Sticky;
 use pintle_proxy_plan::{Change, Claim, Config, Planner, ServiceMap, ServiceName, Slot, Update};
 
+use crate::affinity;
 use crate::backend::{Backend, Extent, FamilyReport, Found, Report};
 use crate::kernel::Kernel;
 
@@ -268,7 +270,7 @@ impl PerFamily {
 
     /// Loads everything, and again without the Services the kernel refuses.
     fn load(&mut self, kernel: &mut impl Kernel, sent: &mut Sent) -> Result<(), NftError> {
-        self.touched.extend(self.planner.frontends().into_iter().filter(|c| c.proto() == pintle_nft::Proto::Udp));
+        self.touched.extend(self.planner.frontends().into_iter().filter(|c| c.proto() == Proto::Udp));
         for _ in 0..ROUNDS_MAX {
             let Some(refused) = self.load_once(kernel, sent)? else { return Ok(()) };
             let named = self.planner.leave_out(&refused.iter().map(|(op, _)| op).collect::<Vec<_>>());
@@ -294,13 +296,14 @@ impl PerFamily {
             (_, false) | (true, true) => (Slot::Second, second, first),
         };
         self.planner.set_slot(slot);
+        let sticky = Sticky::of(self.planner.map());
         let mut refused: Vec<(Op, NftError)> = Vec::new();
         for part in self.planner.load(LOAD_BATCH) {
             let batch = match part {
                 Part::Fill(batch) => batch,
                 Part::TakeOver(_) if !refused.is_empty() => return Ok(Some(refused)),
                 Part::TakeOver(batch) => {
-                    if let Err(error) = kernel.carry_over(&old, &new) {
+                    if let Err(error) = affinity::keep(kernel, &sticky, &old, &new) {
                         tracing::warn!(%error, "clients of Services with session affinity may get another endpoint");
                     }
                     // Hooks are nobody's: all of them or none, and then the old table serves on.
@@ -325,7 +328,7 @@ impl PerFamily {
         if self.touched.is_empty() {
             return Ok(0);
         }
-        let flows = kernel.flows(self.planner.config().family)?;
+        let flows = kernel.flows(self.planner.config().family, Proto::Udp)?;
         let stale = self.planner.stale_flows(&self.touched, &flows);
         stale.iter().try_for_each(|flow| kernel.forget(flow))?;
         // Those that could not be looked at are looked at with the next change.

@@ -13,6 +13,7 @@ use pintle_nft::{Action, Family, Flow, Op, Proto, TableId};
 use pintle_proxy::backend::{Backend, Extent};
 use pintle_proxy::kernel::Kernel;
 use pintle_proxy::nft_backend::{NftBackend, probe};
+use pintle_proxy_plan::recall::Clients;
 use pintle_proxy_plan::{Change, Config};
 use serde_json::json;
 
@@ -84,7 +85,11 @@ impl Kernel for Memory {
         Ok(0)
     }
 
-    fn flows(&mut self, _family: Family) -> Result<Vec<Flow>, NftError> {
+    fn remember(&mut self, _table: &TableId, _clients: &Clients) -> Result<(), NftError> {
+        Ok(())
+    }
+
+    fn flows(&mut self, _family: Family, _proto: Proto) -> Result<Vec<Flow>, NftError> {
         Ok(Vec::new())
     }
 

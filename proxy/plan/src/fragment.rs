@@ -17,7 +17,7 @@ use crate::base::{
 use crate::config::{Config, Masquerade};
 use crate::endpoints::{Backend, Selection};
 use crate::map::Served;
-use crate::service::{Affinity, Claim, Policy, Service, ServiceName, Via};
+use crate::service::{Affinity, Claim, Policy, Port, Service, ServiceName, Via};
 
 const R0: Reg = Reg::new(0);
 /// Where a server's address is loaded; its port follows.
@@ -47,12 +47,11 @@ pub fn render(config: &Config, name: &ServiceName, served: &Served) -> Fragment 
         for addr in &servers.here {
             fragment.elements.insert((HAIRPIN.into(), Value::new().addr(*addr).addr(*addr)));
         }
-        let id = || short_hash(&format!("{name}/{}/{}/{}", port.name, port.proto.name(), port.port));
         let mut renderer = Renderer {
             config,
             service: &served.service,
             servers,
-            id: if needs_id(&served.service) { id() } else { String::new() },
+            id: if needs_id(&served.service) { port_id(name, port) } else { String::new() },
             fragment: &mut fragment,
         };
         for frontend in served.frontends(port) {
@@ -237,7 +236,7 @@ impl Renderer<'_> {
         let mut choice = Set::new(&[DataType::Mark], SetKind::Verdicts);
         let mut rules = Vec::new();
         for (number, server) in (0_u32..).zip(servers) {
-            let each = format!("server-{}-{}", self.id, short_hash(&format!("{}/{}", server.addr, server.port)));
+            let each = clients_of(&self.id, server);
             let clients = Set::new(&[addr_type(family)], SetKind::Dynamic { timeout_ms: AFFINITY_MS });
             let known = Expr::Lookup { set: each.as_str().into(), source: R0, want: Want::Present };
             rules.push(vec![saddr(family, R0), known, goto(&each)]);
@@ -322,6 +321,16 @@ fn suffix(draw: &Draw) -> String {
         Draw::Shared { policy: Policy::Local, count, .. } => format!("{count}-here"),
         Draw::Own(_) => "own".to_owned(),
     }
+}
+
+/// What tells a port's own chains and sets from others'.
+pub(crate) fn port_id(name: &ServiceName, port: &Port) -> String {
+    short_hash(&format!("{name}/{}/{}/{}", port.name, port.proto.name(), port.port))
+}
+
+/// The set of the clients that stay with a server of a port.
+pub(crate) fn clients_of(port_id: &str, server: &Backend) -> String {
+    format!("server-{port_id}-{}", short_hash(&format!("{}/{}", server.addr, server.port)))
 }
 
 /// A name for what has no short one: 64-bit FNV-1a, as 12 digits.

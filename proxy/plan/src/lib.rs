@@ -29,6 +29,7 @@ pub mod nftables;
 pub mod outputs;
 pub mod planner;
 pub mod planners;
+pub mod recall;
 pub mod service;
 pub mod userspace;
 

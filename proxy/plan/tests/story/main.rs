@@ -14,6 +14,7 @@ mod happening;
 mod iptables;
 mod left_out;
 mod objects;
+mod recall;
 mod table;
 mod userspace;
 mod xtables;
