@@ -8,11 +8,14 @@ use crate::{Backoff, Client, Error, Held, ListParams, backoff::random_unit};
 use http::Method;
 use http_body_util::BodyExt as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A watch is asked to end after this, plus up to the same again, so that servers can rebalance and nothing lives for
 /// ever on one connection. The upstream reflector uses 5–10 minutes.
 const WATCH_TIMEOUT_S: f64 = 300.0;
+
+/// A watch that ends within this without a word was as good as refused. The upstream reflector's measure.
+const SHORT: Duration = Duration::from_secs(1);
 
 pub(super) struct Driver<K> {
     pub(super) client: Client,
@@ -34,6 +37,15 @@ enum Start {
     Resume,
 }
 
+/// How a connection ended that the server ended in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// After news, or after a while.
+    InTime,
+    /// At once, or amid the list.
+    Fruitless,
+}
+
 impl<K: Held> Driver<K> {
     pub(super) async fn run(self) {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
@@ -42,8 +54,11 @@ impl<K: Held> Driver<K> {
         let mut failing = false;
         loop {
             let error = match self.attempt(start, &mut backoff, &mut failing).await {
-                Ok(()) => {
-                    start = Start::Resume;
+                Ok(ended) => {
+                    start = if self.is_collecting() { whole } else { Start::Resume };
+                    if ended == Ended::Fruitless {
+                        tokio::time::sleep(backoff.delay()).await;
+                    }
                     continue;
                 }
                 Err(e) => e,
@@ -56,7 +71,7 @@ impl<K: Held> Driver<K> {
             if error.is_gone() {
                 tracing::debug!(path = self.path, "the watched revision is gone, listing again");
                 start = whole;
-            } else if start != Start::Resume && self.shared.progress.borrow().synced {
+            } else if start != Start::Resume && self.shared.progress.borrow().synced && !self.is_collecting() {
                 // The list is complete and only the watch behind it broke.
                 start = Start::Resume;
             }
@@ -76,8 +91,8 @@ impl<K: Held> Driver<K> {
         }
     }
 
-    /// One connection from `start` to its end. `Ok` means the server ended it in order.
-    async fn attempt(&self, start: Start, backoff: &mut Backoff, failing: &mut bool) -> Result<(), Error> {
+    /// One connection from `start` to its end. `Ok` means that the server ended it in order.
+    async fn attempt(&self, start: Start, backoff: &mut Backoff, failing: &mut bool) -> Result<Ended, Error> {
         if start == Start::List {
             let params = ListParams::all().labels(&self.labels).fields(&self.fields);
             let list = self.client.list_path(&self.path, &params, self.accept).await?;
@@ -91,19 +106,28 @@ impl<K: Held> Driver<K> {
                 Ok(Vec::new())
             })?;
         }
-        let mut lines = Lines::default();
+        let (mut lines, begun, mut is_fruitful) = (Lines::default(), Instant::now(), false);
         while let Some(frame) = body.frame().await {
             let frame =
                 frame.map_err(|source| Error::Http { method: "WATCH".into(), path: self.path.clone(), source })?;
             let Some(data) = frame.data_ref() else { continue };
             lines.push(data);
             self.take_in(&mut lines)?;
+            if self.is_collecting() {
+                continue;
+            }
+            is_fruitful = true;
             backoff.reset();
             if std::mem::take(failing) {
                 tracing::info!(path = self.path, "watch is back");
             }
         }
-        Ok(())
+        let is_in_time = is_fruitful || begun.elapsed() >= SHORT && !self.is_collecting();
+        Ok(if is_in_time { Ended::InTime } else { Ended::Fruitless })
+    }
+
+    fn is_collecting(&self) -> bool {
+        self.shared.with(|s| s.replica.is_collecting())
     }
 
     /// Feeds every complete event under one lock, so that a burst wakes the waiters once.

@@ -99,6 +99,11 @@ impl<K> Replica<K> {
     pub(crate) fn is_synced(&self) -> bool {
         self.synced
     }
+
+    /// Whether a list has begun of which the end has not come.
+    pub(crate) fn is_collecting(&self) -> bool {
+        self.collecting.is_some()
+    }
 }
 
 impl<K: Held> Replica<K> {

@@ -49,6 +49,8 @@ pub enum Answers {
     Refuses,
     /// Those there are end, new ones hear nothing.
     Silent,
+    /// Every watch ends at once, and before the end of a list.
+    Ends,
 }
 
 pub const SERVICES: &str = "/api/v1/services";
@@ -74,7 +76,8 @@ impl Api {
     pub fn answers(&self, answers: Answers) {
         self.0.answers.send_replace(answers);
         pintle_testkit::eventually("nobody is connected any more", std::time::Duration::from_secs(10), || {
-            (answers == Answers::All || self.0.connections.load(Ordering::SeqCst) == 0).then_some(())
+            (matches!(answers, Answers::All | Answers::Ends) || self.0.connections.load(Ordering::SeqCst) == 0)
+                .then_some(())
         });
     }
 
@@ -121,7 +124,7 @@ impl Api {
             let (ours, theirs) = tokio::io::duplex(1 << 20);
             let (api, mut answers) = (api.clone(), api.0.answers.subscribe());
             let now = *answers.borrow();
-            if now != Answers::All {
+            if matches!(now, Answers::Refuses | Answers::Silent) {
                 api.0.in_vain.fetch_add(1, Ordering::SeqCst);
                 return Box::pin(async move {
                     // Either it answers otherwise, or the test is over.
@@ -140,7 +143,7 @@ impl Api {
                 // The client hangs up when the test ends.
                 tokio::select! {
                     end = connection => drop(end),
-                    _ = answers.wait_for(|answers| *answers != Answers::All) => {}
+                    _ = answers.wait_for(|answers| *answers != now) => {}
                 }
                 held.0.connections.fetch_sub(1, Ordering::SeqCst);
             });
@@ -172,9 +175,12 @@ impl Api {
         let path = request.uri().path().to_owned();
         let query = request.uri().query().unwrap_or_default().to_owned();
         let held = self.0.objects.lock().unwrap();
+        let ends = *self.0.answers.borrow() == Answers::Ends;
         let first = if query.contains("sendInitialEvents=true") {
             self.0.listed.fetch_add(1, Ordering::SeqCst);
-            everything(&held, &path)
+            let mut all = everything(&held, &path);
+            all.truncate(all.len() - usize::from(ends));
+            all
         } else if query.split('&').any(|part| part == format!("resourceVersion={}", held.0)) {
             self.0.resumed.fetch_add(1, Ordering::SeqCst);
             Vec::new()
@@ -195,7 +201,7 @@ impl Api {
                 }
             }
         });
-        let lines = futures_util::stream::iter(first).chain(live);
+        let lines = futures_util::stream::iter(first).chain(live.take(if ends { 0 } else { usize::MAX }));
         let frames = lines.map(|event| Ok::<_, Infallible>(Frame::data(Bytes::from(event.to_string() + "\n"))));
         Response::new(UnsyncBoxBody::new(StreamBody::new(Box::pin(frames))))
     }

@@ -257,3 +257,28 @@ fn an_api_server_that_is_away_changes_nothing_and_one_that_is_back_is_listed_aga
     let failed = said.iter().filter(|line| line.contains("watch failed")).count();
     assert_eq!(failed, WATCHES, "each watch's failure is said once:\n{}", said.join("\n"));
 }
+
+#[test]
+fn a_server_that_ends_watches_at_once_is_asked_ever_less_often_and_half_a_list_is_none() {
+    let Some(world) = world("the proxy") else { return };
+    let api = Api::new();
+    services(&world, &api);
+    let proxy = start(&api);
+    eventually("the proxy is ready", SOON, || proxy.is_ready().then_some(()));
+    let before = installed();
+    let asked = || api.watched().0 + api.watched().1;
+    let so_far = asked();
+    api.answers(Answers::Ends);
+    // Each tries about ten times within ten seconds; without a pause it would be hundreds in one.
+    std::thread::sleep(Duration::from_secs(2));
+    api.put(SLICES, web("web", &PODS[1..2]));
+    std::thread::sleep(Duration::from_secs(2));
+    let tries = asked() - so_far;
+    assert!((WATCHES..=WATCHES * 20).contains(&tries), "{tries} watches");
+    assert!(installed() == before, "nobody has said that anything is gone");
+    api.answers(Answers::All);
+    eventually("the pod that took over answers", BACK_WITHIN, || {
+        ask("10.43.0.10:80").ok().filter(|answer| answer.starts_with(PODS[1]))
+    });
+    proxy.stop();
+}
