@@ -2,7 +2,8 @@
 //!
 //! `up` hands its own on to its children and remembers them for `down`: each group can be written as arguments again.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use pintle_proxy::connect_time::Wanted;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -79,6 +80,50 @@ pub struct Node {
     /// The OCI runtime and pod supervisor [default: pintle-runc next to pintle, else in PATH]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
+}
+
+/// How sockets of a node and its pods come to Services, besides the rules that serve everything.
+#[derive(Args, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectTime {
+    /// Lead sockets of this node and its pods to endpoints as they connect, by eBPF on cgroup v2, besides the rules that
+    /// serve everything else: on, off, or auto, which does without where it is impossible [without a value: auto]
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
+    pub connect_time: When,
+}
+
+/// When something optional is done.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// Not at all.
+    #[default]
+    Off,
+    /// Where it is possible.
+    Auto,
+    /// Or nothing is done at all.
+    On,
+}
+
+impl ConnectTime {
+    /// As arguments.
+    pub fn to_args(&self) -> Vec<String> {
+        let when = match self.connect_time {
+            When::Off => "off",
+            When::Auto => "auto",
+            When::On => "on",
+        };
+        vec![flag("connect-time", when)]
+    }
+
+    /// As the proxy says it.
+    pub fn wanted(&self) -> Wanted {
+        match self.connect_time {
+            When::Off => Wanted::Off,
+            When::Auto => Wanted::Auto,
+            When::On => Wanted::On,
+        }
+    }
 }
 
 impl Dirs {
@@ -203,14 +248,15 @@ mod tests {
         api: Api,
         #[command(flatten)]
         node: Node,
+        #[command(flatten)]
+        connect_time: ConnectTime,
     }
 
     impl All {
         fn to_args(&self) -> Vec<String> {
             let mut args = vec!["pintle".to_owned()];
-            args.extend(
-                [self.dirs.to_args(), self.cluster.to_args(), self.api.to_args(), self.node.to_args()].concat(),
-            );
+            args.extend([self.dirs.to_args(), self.cluster.to_args(), self.api.to_args()].concat());
+            args.extend([self.node.to_args(), self.connect_time.to_args()].concat());
             args
         }
     }
@@ -234,8 +280,10 @@ mod tests {
             "--runtime=/bin/x",
             "--cgroup-root=/c",
             "--pod-logs-dir=/l",
+            "--connect-time",
         ];
         let all = All::parse_from(given);
+        assert_eq!(all.connect_time.connect_time, When::Auto);
         assert_eq!(All::parse_from(all.to_args()), all);
         let defaults = All::parse_from(["pintle"]);
         assert_eq!(All::parse_from(defaults.to_args()), defaults);

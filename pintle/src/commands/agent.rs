@@ -3,7 +3,7 @@
 use super::{kubelet, proxy};
 use crate::daemon::{self, Together};
 use crate::failure::{Code, Failure};
-use crate::flags::{Cluster, Dirs, Node, make_private_dir, source_address};
+use crate::flags::{Cluster, ConnectTime, Dirs, Node, make_private_dir, source_address};
 use crate::join::Joining;
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use pintle_client::{Cache, Client};
 use pintle_control::pki::JoinToken;
+use pintle_proxy::ProxyConfig;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct Arguments {
     cluster: Cluster,
     #[command(flatten)]
     node: Node,
+    #[command(flatten)]
+    connect_time: ConnectTime,
 }
 
 impl Arguments {
@@ -79,7 +82,8 @@ impl Arguments {
         let kubelet = kubelet::config(&self.dirs, &self.cluster, &self.node, &name, node_ip)?;
         let (pod_lives, client) = (pintle_kubelet::run(kubelet, stop.clone()), node.client);
         together.add("kubelet", async { Ok(pod_lives.await?) });
-        together.add("network", network(joining, self.cluster, name.clone(), client.clone(), stop.clone()));
+        let rules = proxy::config(&self.cluster, &name, &self.connect_time, &self.node.cgroup_root)?;
+        together.add("network", network(joining, rules, name.clone(), client.clone(), stop.clone()));
         together.add("announcement", announce(client, name, since, stop));
         together.finish().await
     }
@@ -99,7 +103,7 @@ impl Arguments {
 /// The proxy and the routes to other nodes, under the proxy's identity.
 async fn network(
     joining: Joining,
-    cluster: Cluster,
+    config: ProxyConfig,
     name: String,
     node: Client,
     stop: CancellationToken,
@@ -110,7 +114,6 @@ async fn network(
     };
     let client = proxy.client.clone();
     let mut together = Together::new(stop.clone());
-    let config = proxy::config(&cluster, &name)?;
     together.add("proxy", proxy::serve(config, Some(name), client, stop.clone()));
     together.add("renewal of the proxy's certificate", proxy.keep_renewed(joining, stop));
     together.finish().await

@@ -6,13 +6,14 @@ mod flags;
 
 use crate::daemon::{self, Together};
 use crate::failure::Code;
-use crate::flags::{Cluster, Dirs, Node};
+use crate::flags::{Cluster, ConnectTime, Dirs, Node};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use connect_time::ConnectTimeFlags;
 use flags::KubeFlags;
 use pintle_client::Client;
 use pintle_net::Cidr;
+use pintle_proxy::connect_time::Options;
 use pintle_proxy::{KubeProxyConfiguration, ProxyConfig, node_routes};
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
@@ -103,12 +104,15 @@ fn cidrs(flag: &str, texts: &[String]) -> Result<Vec<Cidr>> {
     texts.iter().map(|text| text.parse::<Cidr>().with_context(|| format!("--{flag} {text:?}"))).collect()
 }
 
-/// The proxy's configuration of a node made by pintle.
-pub fn config(cluster: &Cluster, node: &str) -> Result<ProxyConfig> {
+/// The proxy's configuration of a node made by pintle, whose kubelet makes its pods' cgroups below `cgroup_root`.
+pub fn config(cluster: &Cluster, node: &str, when: &ConnectTime, cgroup_root: &str) -> Result<ProxyConfig> {
     let list = |text: &str| text.split(',').map(|t| t.trim().to_owned()).collect::<Vec<_>>();
     let pods = cidrs("cluster-cidr", &list(&cluster.cluster_cidr))?;
     let services = cidrs("service-cidr", &list(&cluster.service_cidr))?;
-    Ok(ProxyConfig::new(node, pods, services))
+    let mut config = ProxyConfig::new(node, pods, services);
+    let pods = PathBuf::from(cgroup_root.trim_matches('/')).join("kubepods");
+    config.connect_time = Options { wanted: when.wanted(), cgroup: None, pods: vec![pods] };
+    Ok(config)
 }
 
 /// Runs the proxy, and the node routes of the node with this name, until `stop`.

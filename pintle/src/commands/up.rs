@@ -7,7 +7,7 @@ mod new_dir;
 mod settings;
 
 use crate::failure::{Code, Failure};
-use crate::flags::{Api, Cluster, Dirs, Node};
+use crate::flags::{Api, Cluster, ConnectTime, Dirs, Node};
 use anyhow::Result;
 pub use claims::{Claim, Thing};
 use clap::Args;
@@ -30,6 +30,9 @@ pub struct Arguments {
     pub api: Api,
     #[command(flatten)]
     pub node: Node,
+    #[command(flatten)]
+    #[serde(default)]
+    pub connect_time: ConnectTime,
     /// Use the machine's own network instead of a namespace
     #[arg(long)]
     pub host_network: bool,

@@ -1,16 +1,15 @@
 //! Flags of Services at connect time. kube-proxy has nothing like it: they are ours.
 
-use clap::{Args, ValueEnum};
-use pintle_proxy::connect_time::{Options, Wanted};
+use crate::flags::ConnectTime;
+use clap::Args;
+use pintle_proxy::connect_time::Options;
 use std::path::PathBuf;
 
 /// Whether, and for whom.
 #[derive(Args, Debug, Default)]
 pub struct ConnectTimeFlags {
-    /// Lead sockets of this node and its pods to endpoints as they connect, by eBPF on cgroup v2, besides the rules that
-    /// serve everything else: on, off, or auto, which does without where it is impossible
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    connect_time: When,
+    #[command(flatten)]
+    connect_time: ConnectTime,
     /// Only for processes below this cgroup: a directory of the cgroup v2 hierarchy [default: all of it]
     #[arg(long, value_name = "DIR")]
     connect_time_cgroup: Option<PathBuf>,
@@ -19,22 +18,10 @@ pub struct ConnectTimeFlags {
     connect_time_pods: Vec<PathBuf>,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum When {
-    #[default]
-    Off,
-    Auto,
-    On,
-}
-
 impl ConnectTimeFlags {
     /// What they say.
     pub fn options(&self) -> Options {
-        let wanted = match self.connect_time {
-            When::Off => Wanted::Off,
-            When::Auto => Wanted::Auto,
-            When::On => Wanted::On,
-        };
+        let wanted = self.connect_time.wanted();
         Options { wanted, cgroup: self.connect_time_cgroup.clone(), pods: self.connect_time_pods.clone() }
     }
 }
@@ -43,6 +30,7 @@ impl ConnectTimeFlags {
 mod tests {
     use super::*;
     use clap::Parser;
+    use pintle_proxy::connect_time::Wanted;
 
     #[derive(Parser)]
     struct Command {

@@ -72,6 +72,7 @@ impl Settings {
         let mut node = self.args.node.clone();
         node.node_ip = Some(self.node_ip);
         args.extend(node.to_args());
+        args.extend(self.args.connect_time.to_args());
         self.recipe(Part::Agent, args)
     }
 
@@ -176,6 +177,7 @@ mod tests {
         --cgroup-root=/pintle
         --pod-logs-dir=/var/log/pods
         --node-ip=10.41.0.2
+        --connect-time=off
         ");
         insta::assert_snapshot!(s.server().args.join("\n"), @r"
         server
@@ -214,6 +216,11 @@ mod tests {
         let s = settings(&[&state, "--link-name=other0"]);
         assert!(Settings::load(dir.path()).unwrap().is_none());
         s.save().unwrap();
+        assert_eq!(Settings::load(dir.path()).unwrap().unwrap().link_name, "other0");
+        // A file from before there was the flag.
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(saved(dir.path())).unwrap()).unwrap();
+        assert!(json.as_object_mut().unwrap().remove("connect_time").is_some());
+        std::fs::write(saved(dir.path()), json.to_string()).unwrap();
         assert_eq!(Settings::load(dir.path()).unwrap().unwrap().link_name, "other0");
     }
 }
