@@ -19,7 +19,7 @@ use super::{library, percentile};
 /// Whose rules are in the way.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum System {
-    /// Nobody's: connection tracking with a hook that does nothing
+    /// Nobody's: connection tracking, which a rule that asks for states switches on, and no translation
     Tracking,
     /// One rule, which translates one address
     OneRule,
@@ -77,7 +77,7 @@ impl System {
     /// Its name in a table.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Tracking => "floor: connection tracking, no rule",
+            Self::Tracking => "floor: connection tracking, nothing translated",
             Self::OneRule => "floor: one rule that translates",
             Self::Pintle => "pintle",
             Self::ConnectTime => "pintle at connect time",
@@ -113,7 +113,7 @@ pub fn measure(system: System, services: u32, endpoints: u32, connections: u32) 
     // Whoever installed the rules stays until the connections are made, and the cgroup as long as what is attached to it.
     let cgroup = Cgroup::enter();
     let _backend: Option<Box<dyn Backend>> = match system {
-        System::Tracking => floor("").map(|()| None)?,
+        System::Tracking => floor("ct state new accept").map(|()| None)?,
         System::OneRule => floor(&format!("ip daddr {} tcp dport 80 dnat to {pod}", vip.ip())).map(|()| None)?,
         System::Pintle | System::ConnectTime => {
             let wanted = if matches!(system, System::ConnectTime) { Wanted::On } else { Wanted::Off };
