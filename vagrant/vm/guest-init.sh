@@ -1,6 +1,6 @@
 #!/bin/sh
 # First process of the guest. Mounts the host's root read-only over 9p with a tmpfs overlay on top, pure cgroup v2 with
-# all controllers delegated, then hands over to the command that run.sh left in /ctl/cmd.
+# all controllers delegated (unless systemd is to mount v1), then hands over to the command that run.sh left in /ctl/cmd.
 B=/bin/busybox
 $B --install -s /bin
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
@@ -32,9 +32,11 @@ done
 mount -t tmpfs run $R/run
 mount -t tmpfs tmp $R/tmp
 chmod 1777 $R/tmp $R/dev/shm
-mount -t cgroup2 -o nsdelegate none $R/sys/fs/cgroup
 mount -t bpf bpf $R/sys/fs/bpf 2>/dev/null
-for c in $(cat $R/sys/fs/cgroup/cgroup.controllers); do echo "+$c" > $R/sys/fs/cgroup/cgroup.subtree_control; done 2>/dev/null
+if [ -z "$GUEST_CGROUPS" ]; then
+  mount -t cgroup2 -o nsdelegate none $R/sys/fs/cgroup
+  for c in $(cat $R/sys/fs/cgroup/cgroup.controllers); do echo "+$c" > $R/sys/fs/cgroup/cgroup.subtree_control; done 2>/dev/null
+fi
 
 mkdir -p $R/lib/modules/"$(uname -r)"
 mount -t 9p -o $nine,ro,cache=loose mods $R/lib/modules/"$(uname -r)"
@@ -67,7 +69,7 @@ I
 chmod +x $R/run/vm-bin/init
 if [ -n "$GUEST_SYSTEMD" ]; then
   # Nothing of the host's own configuration: neither its units nor its file systems.
-  umount $R/sys/fs/cgroup
+  [ -n "$GUEST_CGROUPS" ] || umount $R/sys/fs/cgroup
   rm -rf $R/etc/systemd/system $R/.dockerenv
   mkdir -p $R/etc/systemd/system $R/run/systemd/system
   : > $R/etc/fstab

@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh [options] -- COMMAND [ARG...]
-#   Runs a command as root in a throw-away VM with pure cgroup v2 and exits with its code. The guest sees the host's
-#   root read-only; what it writes is gone afterwards, except below shared directories.
+#   Runs a command as root in a throw-away VM with pure cgroup v2 (but see -L) and exits with its code. The guest sees
+#   the host's root read-only; what it writes is gone afterwards, except below shared directories.
 #     -k DIR   unpacked kernel package (default: .cache/vm/kernel of this repository, fetched when missing)
 #     -s DIR   directory shared read-write at the same path (repeatable)
 #     -d SIZE  scratch ext4 disk at /var/lib/vm        -m MB  memory (1024)     -c N  CPUs (2)
@@ -10,23 +10,32 @@
 #     -n CIDR  address on eth0                         -N PORT  L2 segment shared by all VMs of that port, over loopback
 #     -H NAME  host name                               -v  kernel log on stderr
 #     -S       systemd is the first process, without the host's own units; the command is a unit of its own
+#     -L KIND  with -S: cgroup v1, "legacy" alone or "hybrid" with systemd's own hierarchy on v2
 #   Exit codes of its own: 2 bad usage, 124 time-out, 125 the VM died before the command ended.
 #   GUEST_ENV="A=1 B=2" passes variables.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$(cd "$here/../.." && pwd)/.cache/vm
 kernel=$cache/kernel shares=() disk= image= memory=1024 cpus=2 timeout=300 accel=tcg,thread=multi cpu=Nehalem
-cidr= segment= name=vm verbose= systemd=
-while getopts k:s:d:D:m:c:t:C:Kn:N:H:vS option; do
+cidr= segment= name=vm verbose= systemd= cgroups=
+while getopts k:s:d:D:m:c:t:C:Kn:N:H:vSL: option; do
   case $option in
     k) kernel=$OPTARG ;; s) shares+=("$(realpath "$OPTARG")") ;; d) disk=$OPTARG ;;
     D) image=$OPTARG ;; m) memory=$OPTARG ;;
     c) cpus=$OPTARG ;; t) timeout=$OPTARG ;; C) cpu=$OPTARG ;; K) accel=kvm cpu=host ;; n) cidr=$OPTARG ;;
-    N) segment=$OPTARG ;; H) name=$OPTARG ;; v) verbose=1 ;; S) systemd=1 ;; *) exit 2 ;;
+    N) segment=$OPTARG ;; H) name=$OPTARG ;; v) verbose=1 ;; S) systemd=1 ;; L) cgroups=$OPTARG ;;
+    *) exit 2 ;;
   esac
 done
 shift $((OPTIND - 1))
 [ $# -gt 0 ] || { echo "run.sh: no command" >&2; exit 2; }
+case $cgroups in
+  '') hierarchies=cgroup_no_v1=all ;;
+  legacy) hierarchies="systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1" ;;
+  hybrid) hierarchies="systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=0" ;;
+  *) echo "run.sh: -L is legacy or hybrid" >&2; exit 2 ;;
+esac
+[ -z "$cgroups" ] || [ -n "$systemd" ] || { echo "run.sh: -L needs -S: systemd mounts the hierarchies" >&2; exit 2; }
 
 "$here/fetch-kernel.sh" "$kernel"
 [ -z "$systemd" ] || [ -x /lib/systemd/systemd -a -x /usr/bin/dbus-daemon ] ||
@@ -70,11 +79,11 @@ trap 'rm -rf "$ctl"' EXIT
 { printf 'cd %q || exit 126\nexec ' "$PWD"; printf '%q ' "$@"; echo; } > "$ctl/cmd"
 printf '%s\n' "${shares[@]:-$ctl}" > "$ctl/shares"
 date +%s > "$ctl/now"
-printf 'GUEST_NAME=%q\nGUEST_CIDR=%q\nGUEST_PATH=%q\nGUEST_ENV=%q\nGUEST_SYSTEMD=%q\n' "$name" "$cidr" "$PATH" "${GUEST_ENV:-}" "$systemd" > "$ctl/env"
+printf 'GUEST_NAME=%q\nGUEST_CIDR=%q\nGUEST_PATH=%q\nGUEST_ENV=%q\nGUEST_SYSTEMD=%q\nGUEST_CGROUPS=%q\n' "$name" "$cidr" "$PATH" "${GUEST_ENV:-}" "$systemd" "$cgroups" > "$ctl/env"
 
 args=(-M q35 -accel "$accel" -cpu "$cpu" -smp "$cpus" -m "$memory" -nodefaults -nographic -no-reboot -no-user-config
   -kernel "$vmlinuz" -initrd "$initrd"
-  -append "console=ttyS0 panic=-1 reboot=t tsc=unstable mitigations=off cgroup_no_v1=all net.ifnames=0 quiet loglevel=3"
+  -append "console=ttyS0 panic=-1 reboot=t tsc=unstable mitigations=off $hierarchies net.ifnames=0 quiet loglevel=3"
   -chardev "file,id=console,path=$ctl/serial" -serial chardev:console
   -chardev stdio,id=out,signal=off -device virtio-serial-pci -device virtconsole,chardev=out
   -object rng-random,id=random,filename=/dev/urandom -device virtio-rng-pci,rng=random)

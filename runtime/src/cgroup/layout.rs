@@ -45,18 +45,26 @@ impl CgroupMount {
 /// The host's hierarchies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layout {
-    /// v1, perhaps with an empty v2 beside it.
-    V1(Vec<CgroupMount>),
+    /// v1, perhaps with a v2 beside it that has no controllers: a hybrid host.
+    V1 { mounts: Vec<CgroupMount>, beside: Option<CgroupMount> },
     /// v2 alone.
     V2([CgroupMount; 1]),
 }
 
 impl Layout {
-    /// All hierarchies that containers join.
+    /// All hierarchies that limit what containers use.
     pub fn mounts(&self) -> &[CgroupMount] {
         match self {
-            Layout::V1(mounts) => mounts,
+            Layout::V1 { mounts, .. } => mounts,
             Layout::V2(mount) => mount,
+        }
+    }
+
+    /// The v2 of a hybrid host.
+    pub fn beside(&self) -> Option<&CgroupMount> {
+        match self {
+            Layout::V1 { beside, .. } => beside.as_ref(),
+            Layout::V2(_) => None,
         }
     }
 
@@ -96,7 +104,7 @@ fn parse(mountinfo: &str, own: &str) -> Layout {
     }
     match v2 {
         Some(mount) if v1.is_empty() => Layout::V2([mount]),
-        _ => Layout::V1(v1),
+        beside => Layout::V1 { mounts: v1, beside },
     }
 }
 
@@ -122,6 +130,7 @@ fn own_path(own: &str, controllers: &[String]) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -132,9 +141,10 @@ mod tests {
 32 29 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 33 29 0:26 /x /other/cpu rw - cgroup cgroup rw,cpu,cpuacct\n";
         let own = "2:cpu,cpuacct:/user\n1:name=systemd:/s\n0::/\n";
-        let Layout::V1(mounts) = parse(hybrid, own) else { panic!("hybrid is v1") };
+        let Layout::V1 { mounts, beside } = parse(hybrid, own) else { panic!("hybrid is v1") };
         assert_eq!(mounts.iter().map(CgroupMount::key).collect::<Vec<_>>(), ["cpu,cpuacct", "name=systemd"]);
         assert_eq!(mounts[0].own(), PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/user"));
+        assert_eq!(beside.unwrap().systemds_root("0::/init.scope\n"), PathBuf::from("/sys/fs/cgroup/unified/"));
         let pure = "30 29 0:26 /box /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         let Layout::V2([mount]) = parse(pure, "0::/box/me\n") else { panic!("pure is v2") };
         assert_eq!(mount.own(), PathBuf::from("/sys/fs/cgroup/me"));

@@ -5,11 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::LinuxResources;
-use pintle_runtime_plan::cgroup::{self as plan, OnFailure, Plan, Write, device_program, devices};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
+use pintle_runtime_plan::cgroup::device_list::Allowed;
+use pintle_runtime_plan::cgroup::{self as plan, OnFailure, Plan, Version, Write, device_program, devices};
 use pintle_sys::Errno;
 
-use super::{Cgroups, Need, put};
+use super::{Cgroups, Driver, Need, put};
 use crate::error::{Doing as _, Error, Result};
 
 /// What a change has overwritten: file and text that brings the old value back, oldest first.
@@ -30,6 +31,10 @@ impl Undo {
 impl Cgroups {
     /// Sets limits of a cgroup that is being made.
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        if let (Version::V1, Driver::Systemd, Some(rules)) = (self.version(), self.driver, resources.devices()) {
+            self.set(&self.plan_change(resources)?, None)?;
+            return self.settle_devices(rules);
+        }
         self.set(&self.plan(resources)?, None)?;
         match (self.unified(), resources.devices()) {
             (Some(directory), Some(rules)) => match replace_device_program(directory, &devices::rules(rules)?) {
@@ -68,7 +73,25 @@ impl Cgroups {
     }
 
     fn plan(&self, resources: &LinuxResources) -> Result<Plan> {
-        Ok(if self.unified().is_some() { plan::plan_v2(resources)? } else { plan::plan_v1(resources)? })
+        Ok(match self.version() {
+            Version::V1 => plan::plan_v1(resources)?,
+            Version::V2 => plan::plan_v2(resources)?,
+        })
+    }
+
+    /// Brings the device list of v1, which systemd has written as well as he can, to what these rules say. Nothing that is
+    /// in force already is taken away for a moment.
+    pub fn settle_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        let Some(directory) = self.of("devices") else { return Ok(()) };
+        let list = directory.join("devices.list");
+        let text = crate::text::read(&list).doing(|| format!("read {}", list.display()))?;
+        let now = Allowed::read(&text)
+            .ok_or_else(|| Error::WrongState(format!("{} is no list of devices: {text:?}", list.display())))?;
+        for (file, line) in now.settle(&Allowed::by(rules)?) {
+            put(&directory.join(file), line.as_bytes())
+                .doing(|| format!("write {line:?} to {}", directory.join(file).display()))?;
+        }
+        Ok(())
     }
 
     fn check_usage(&self, usage_max: u64) -> Result<()> {

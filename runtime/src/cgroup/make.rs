@@ -7,7 +7,7 @@ use pintle_runtime_plan::cgroup::domain_controllers;
 use pintle_sys::Errno;
 
 use super::layout::{CgroupMount, Layout};
-use super::{Cgroups, Driver, Need, put};
+use super::{BESIDE, Cgroups, Driver, Need, put};
 use crate::error::{Doing as _, Error, Result};
 
 impl Cgroups {
@@ -26,7 +26,7 @@ impl Cgroups {
                 Layout::V2(_) => {
                     make_v2(&mount.mountpoint, path, resources).and_then(|()| self.check_entry(mount, path))
                 }
-                Layout::V1(_) => make_v1(mount, path),
+                Layout::V1 { .. } => make_v1(mount, path),
             };
             match made {
                 Err(error) if self.need == Need::WhatIsOpen && not_permitted(&error) => {
@@ -37,6 +37,10 @@ impl Cgroups {
                 }
                 other => other?,
             }
+        }
+        // It is systemd's: where he does not use it, nobody does.
+        if self.paths.get(BESIDE).is_some_and(|path| !path.exists()) {
+            self.paths.remove(BESIDE);
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use pintle_runtime_plan::cgroup::Version;
 use pintle_runtime_plan::{CgroupJoin, Hierarchy};
 
 pub use layout::{Layout, detect};
@@ -31,6 +32,9 @@ pub enum Driver {
 }
 
 use crate::error::{Error, Result};
+
+/// The key of a hybrid host's v2 hierarchy, by which systemd there knows what belongs to a unit.
+pub const BESIDE: &str = "unified";
 
 /// The cgroup directories of one container, by controller list (v1) or under the empty key (v2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +67,7 @@ impl Cgroups {
         let inner = clean(wanted.unwrap_or(Path::new(id)));
         let below = |mount: &layout::CgroupMount| match (wanted.is_some_and(Path::is_absolute), layout) {
             (true, _) => mount.mountpoint.join(&inner),
-            (false, Layout::V1(_)) => mount.own().join(&inner),
+            (false, Layout::V1 { .. }) => mount.own().join(&inner),
             (false, Layout::V2(_)) if mount.own() == mount.mountpoint => mount.mountpoint.join(&inner),
             (false, Layout::V2(_)) => mount.own().parent().unwrap_or(&mount.mountpoint).join(&inner),
         };
@@ -80,8 +84,10 @@ impl Cgroups {
 
     /// A unit's cgroups: `directory` below what systemd calls "/", of which `of_init` tells as /proc/1/cgroup does.
     pub fn of_unit(layout: &Layout, of_init: &str, directory: &Path, need: Need) -> Cgroups {
-        let below = |mount: &layout::CgroupMount| (mount.key(), mount.systemds_root(of_init).join(directory));
-        Cgroups { paths: layout.mounts().iter().map(below).collect(), need, asked_for: true, driver: Driver::Systemd }
+        let below = |mount: &layout::CgroupMount| mount.systemds_root(of_init).join(directory);
+        let beside = layout.beside().map(|mount| (BESIDE.to_owned(), below(mount)));
+        let paths = layout.mounts().iter().map(|mount| (mount.key(), below(mount))).chain(beside).collect();
+        Cgroups { paths, need, asked_for: true, driver: Driver::Systemd }
     }
 
     /// Taken from a state file.
@@ -92,6 +98,11 @@ impl Cgroups {
     /// The one directory of v2.
     pub fn unified(&self) -> Option<&Path> {
         self.paths.get("").map(PathBuf::as_path)
+    }
+
+    /// Which kind they are.
+    pub fn version(&self) -> Version {
+        if self.unified().is_some() { Version::V2 } else { Version::V1 }
     }
 
     /// The directory of a v1 controller, or that of v2.
@@ -120,14 +131,17 @@ impl Cgroups {
         if self.paths.is_empty() {
             return CgroupJoin::None;
         }
-        let tasks = |(key, path): (&String, &PathBuf)| (key.clone(), c(&path.join("tasks")));
+        let tasks = |(key, path): (&String, &PathBuf)| {
+            let file = if key == BESIDE { "cgroup.procs" } else { "tasks" };
+            (key.clone(), c(&path.join(file)))
+        };
         CgroupJoin::Tasks(self.paths.iter().map(tasks).collect())
     }
 
     /// The one directory of v2 that a container is in: its own, or ours if it has none.
     pub fn unified_or_own(&self, layout: &Layout) -> Option<PathBuf> {
         match layout {
-            Layout::V1(_) => None,
+            Layout::V1 { .. } => None,
             Layout::V2([mount]) => Some(self.unified().map_or_else(|| mount.own(), Path::to_owned)),
         }
     }

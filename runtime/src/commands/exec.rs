@@ -6,6 +6,7 @@ use oci_spec::runtime::{LinuxCapabilities, Process, Spec};
 
 use super::args::{Flag, Order, switch, value, values};
 use super::{Command, Invocation, options, relay};
+use crate::cgroup::{BESIDE, Cgroups};
 use crate::error::{Doing as _, Error, Result};
 use crate::exec::{ExecRequest, exec_in};
 use crate::launch::{self, Launched};
@@ -161,9 +162,11 @@ fn sub_cgroup(stored: &crate::state::Stored, argument: &str) -> Result<pintle_ru
     }
     let chosen =
         |key: &str| controllers.is_none_or(|list| list.split(',').any(|one| key.split(',').any(|of| of == one)));
+    // What systemd goes by on a hybrid host has no limits to be below of.
+    let chosen = |key: &str| key != BESIDE && chosen(key);
     let paths = stored.cgroup_paths.iter().map(|(key, path)| {
         let path = if key.is_empty() || chosen(key) { path.join(below) } else { path.clone() };
         (key.clone(), path)
     });
-    Ok(crate::cgroup::Cgroups::known(paths.collect()).join())
+    Ok(Cgroups::known(paths.collect()).join())
 }

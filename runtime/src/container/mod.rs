@@ -393,7 +393,7 @@ impl Limits {
     fn change(stored: &Stored, old: Option<&LinuxResources>, new: &LinuxResources) -> Result<Limits> {
         let cgroups = Cgroups::known(stored.cgroup_paths.clone());
         cgroups.check(new)?;
-        let told = stored.systemd.clone().map(|unit| unit.set(old, new)).transpose()?;
+        let told = stored.systemd.clone().map(|unit| unit.set(&cgroups, old, new)).transpose()?;
         match cgroups.change(new) {
             Ok(written) => Ok(Limits { told, written }),
             Err(error) => {

@@ -8,36 +8,32 @@
 //! create: fork a holder -> StartTransientUnit(PIDs=holder), job done -> limits to files -> clone init into the cgroup
 //!         -> the holder leaves, init keeps the unit alive
 //! ```
+//! On cgroup v1 systemd makes the directories of the controllers it manages, and we those of the others, in the same place;
+//! what is its own hierarchy (`name=systemd`, and v2 beside it on hybrid hosts) tells it who belongs to the unit.
+//!
 //! A scope ends with its last process. Whoever is killed in between takes the holder along, and systemd removes the
 //! empty scope: nothing waits for `delete`.
 
 mod bus;
 mod holder;
+mod recorded;
 
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxResources, Spec};
 use pintle_dbus::Value;
+use pintle_runtime_plan::cgroup::Version;
 use pintle_runtime_plan::systemd::{self as plan, Manager, Property, Unit};
 use pintle_sys::clone::SingleThreaded;
-use serde::{Deserialize, Serialize};
 
 use bus::Bus;
 pub use bus::BusError;
 pub use holder::Holder;
+pub use recorded::{Change, Recorded};
 
 use crate::cgroup::Cgroups;
 use crate::container::Env;
 use crate::error::{Doing as _, Error, Result};
-
-/// What state.json says of a container's unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recorded {
-    /// Its name.
-    pub unit: String,
-    /// Whose it is.
-    pub manager: Manager,
-}
 
 /// What systemd could not or would not do.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +44,12 @@ pub enum SystemdError {
         out --systemd-cgroup (containerd: SystemdCgroup = false), or boot with systemd"
     )]
     NotBooted,
-    /// On v1 systemd keeps the device rules too, and would take ours back at its next reload.
+    /// Of v1 nothing may be given to ordinary users.
     #[error(
-        "systemd cgroup flag passed, but this host has cgroup v1: boot with systemd.unified_cgroup_hierarchy=1, or \
-        leave out --systemd-cgroup (containerd: SystemdCgroup = false)"
+        "systemd cgroup flag passed, but this host has cgroup v1, of which a user's systemd has none to give: boot with \
+        systemd.unified_cgroup_hierarchy=1, or leave out --systemd-cgroup"
     )]
-    NotV2,
+    UsersOnV1,
     /// The conversation failed.
     #[error("cannot {what}: {source}")]
     Bus { what: String, source: BusError },
@@ -94,10 +90,10 @@ pub fn place(env: &Env, path: Option<&Path>, id: &str) -> Result<Place> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Err(SystemdError::NotBooted.into());
     }
-    if !env.layout.is_v2() {
-        return Err(SystemdError::NotV2.into());
-    }
     let manager = if env.caller.is_rootless() { Manager::User } else { Manager::System };
+    if manager == Manager::User && !env.layout.is_v2() {
+        return Err(SystemdError::UsersOnV1.into());
+    }
     let path = path.map(Path::to_string_lossy);
     let unit = Unit::locate(path.as_deref(), id, manager)?;
     let below = unit.directory()?;
@@ -138,9 +134,11 @@ impl Place {
         let mut bus = Bus::open(self.manager).trying(what)?;
         let holder = (!self.unit.is_slice()).then(|| Holder::fork(proof)).transpose()?;
         let pid = holder.as_ref().map_or(0, Holder::pid);
-        let mut properties = plan::creation(&self.unit, pid);
+        let version = self.cgroups.version();
+        let mut properties = plan::creation(&self.unit, pid, version);
         if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
-            properties.extend(plan::limits(resources)?);
+            properties.extend(plan::limits(resources, version)?);
+            properties.extend(devices(resources, version)?);
         }
         if let Some(annotations) = spec.annotations() {
             properties.extend(plan::from_annotations(annotations)?);
@@ -175,6 +173,20 @@ impl Place {
     }
 }
 
+/// Of v2 systemd need not know the rules: what he attaches to a cgroup comes on top of ours.
+fn devices(resources: &LinuxResources, version: Version) -> Result<Vec<Property>> {
+    let (Version::V1, Some(rules)) = (version, resources.devices()) else { return Ok(Vec::new()) };
+    let devices = plan::devices(rules)?;
+    if !devices.untold.is_empty() {
+        crate::log::warn_once(&format!(
+            "linux.resources.devices: systemd has no words for these rules, which will be forgotten at its next \
+             daemon-reload: {}",
+            devices.untold.join(", ")
+        ));
+    }
+    Ok(devices.properties)
+}
+
 /// The properties that this systemd knows. It is asked for its version only if that matters.
 fn known(bus: &mut Bus, properties: &[Property]) -> std::result::Result<Value, BusError> {
     let version = match plan::version_needed(properties) {
@@ -186,75 +198,6 @@ fn known(bus: &mut Bus, properties: &[Property]) -> std::result::Result<Value, B
 
 fn reset_failed(bus: &mut Bus, unit: &str) -> std::result::Result<(), BusError> {
     bus.call("ResetFailedUnit", vec![Value::str(unit)]).map(drop)
-}
-
-impl Recorded {
-    /// Tells systemd of new limits, `old` being those before; gives what takes that back.
-    pub fn set(self, old: Option<&LinuxResources>, new: &LinuxResources) -> Result<Change> {
-        let new = plan::limits(new)?;
-        let old = old.map_or_else(|| Ok(Vec::new()), plan::limits)?;
-        self.put(&new)?;
-        Ok(Change { of: self, undo: plan::undo(&old, &new) })
-    }
-
-    fn put(&self, properties: &[Property]) -> Result<()> {
-        if properties.is_empty() {
-            return Ok(());
-        }
-        let what = || format!("set properties of unit {}", self.unit);
-        let mut bus = Bus::open(self.manager).trying(what)?;
-        let properties = known(&mut bus, properties).trying(what)?;
-        // Runtime: like the unit itself they are gone with the next boot.
-        let arguments = vec![Value::str(&self.unit), Value::Bool(true), properties];
-        bus.call("SetUnitProperties", arguments).trying(what).map(drop)
-    }
-
-    /// Stops the unit and waits until it is gone. One that is gone already is fine: a scope ends with its processes.
-    pub fn stop(&self) -> Result<()> {
-        let what = || format!("stop unit {}", self.unit);
-        let mut bus = Bus::open(self.manager).trying(what)?;
-        let job = bus.start_job("StopUnit", vec![Value::str(&self.unit), Value::str("replace")]);
-        match job.and_then(|job| bus.wait(&job)) {
-            Err(error) if error.no_such_unit() => return Ok(()),
-            Ok(result) if result != "done" => {
-                crate::log::warn(&format!("stopping unit {} ended with {result:?}", self.unit));
-            }
-            other => drop(other.trying(what)?),
-        }
-        let _usually_has_not_failed = reset_failed(&mut bus, &self.unit);
-        Ok(())
-    }
-
-    /// Whether a process must be moved into the cgroup by systemd: an unprivileged caller may write to the
-    /// container's cgroup, but not to the ancestor it shares with his own, and so move nobody (cgroup-v2.rst,
-    /// "Delegation Containment").
-    pub fn moves_processes(&self) -> bool {
-        self.manager == Manager::User
-    }
-
-    /// Has systemd move a process into the unit.
-    pub fn attach(&self, pid: i32) -> Result<()> {
-        let what = || format!("attach process {pid} to unit {}", self.unit);
-        let mut bus = Bus::open(self.manager).trying(what)?;
-        let pids = Value::Array("u".to_owned(), vec![Value::U32(pid.unsigned_abs())]);
-        bus.call("AttachProcessesToUnit", vec![Value::str(&self.unit), Value::str(""), pids]).trying(what).map(drop)
-    }
-}
-
-/// A change of limits that systemd knows of.
-#[derive(Debug)]
-pub struct Change {
-    of: Recorded,
-    undo: Vec<Property>,
-}
-
-impl Change {
-    /// Tells systemd the old limits again.
-    pub fn revert(self) {
-        if let Err(error) = self.of.put(&self.undo) {
-            crate::log::warn(&error.to_string());
-        }
-    }
 }
 
 impl From<SystemdError> for Error {

@@ -34,11 +34,12 @@ fn systemd_finds_nothing_to_complain_about_in_the_units() {
 }
 
 /// One boot of the VM; the script gets the programs' directory as BIN.
-fn boot(script: &str, variables: &str) -> Output {
+fn boot(cgroups: &[&str], script: &str, variables: &str) -> Output {
     let repository = repository();
     let bin = target_binary("pintle-runc").parent().unwrap().to_owned();
     let variables = format!("BIN={} {variables}", bin.display());
     Command::new(repository.join("vagrant/vm/run.sh"))
+        .args(cgroups)
         .args(["-S", "-d", "2G", "-m", "2048", "-t", "400", "-s"])
         .arg(&repository)
         .arg("-s")
@@ -52,14 +53,14 @@ fn boot(script: &str, variables: &str) -> Output {
 }
 
 /// Software emulation dies now and then; the product's own failures have other codes and are not tried again.
-fn says_in_the_vm(words: &str, script: &str, variables: &str) {
+fn says_in_the_vm(words: &str, cgroups: &[&str], script: &str, variables: &str) {
     if !require_root("a kernel with 9p and QEMU from Debian's packages") {
         return;
     }
-    let mut output = boot(script, variables);
+    let mut output = boot(cgroups, script, variables);
     if output.status.code().is_some_and(|code| VM_FAILED.contains(&code)) {
         println!("the VM failed with {}, once more", output.status);
-        output = boot(script, variables);
+        output = boot(cgroups, script, variables);
     }
     let said = text(&output);
     assert!(output.status.success(), "{}\n{said}", output.status);
@@ -70,10 +71,25 @@ fn says_in_the_vm(words: &str, script: &str, variables: &str) {
 #[test]
 fn under_systemd_a_restart_keeps_the_containers_and_a_stop_leaves_only_pods() {
     let kubectl = format!("KUBECTL={}", kubectl("v1.37").display());
-    says_in_the_vm("systemd: all is well", "guest.sh", &kubectl);
+    says_in_the_vm("systemd: all is well", &[], "guest.sh", &kubectl);
 }
 
 #[test]
 fn a_container_is_a_unit_of_systemd_where_that_is_asked_for() {
-    says_in_the_vm("systemd: containers are units", "containers.sh", "");
+    says_in_the_vm("systemd: containers are units", &[], "containers.sh", "");
+}
+
+fn on_cgroup_v1(kind: &str) {
+    let words = format!("systemd: containers are units on {kind} cgroups");
+    says_in_the_vm(&words, &["-L", kind], "containers-v1.sh", &format!("KIND={kind}"));
+}
+
+#[test]
+fn on_cgroup_v1_too() {
+    on_cgroup_v1("legacy");
+}
+
+#[test]
+fn on_cgroup_v1_with_systemds_own_hierarchy_on_v2_too() {
+    on_cgroup_v1("hybrid");
 }

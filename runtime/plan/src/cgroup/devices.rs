@@ -25,7 +25,7 @@ pub const MKNOD: u32 = 1;
 pub const READ: u32 = 2;
 /// BPF_DEVCG_ACC_WRITE.
 pub const WRITE: u32 = 4;
-const ALL: u32 = MKNOD | READ | WRITE;
+pub(super) const ALL: u32 = MKNOD | READ | WRITE;
 
 /// What any container may: mknod of anything (opening is another matter), the default devices, terminals, tun.
 const ALWAYS: [(char, Option<u32>, Option<u32>, u32); 12] = [
@@ -91,19 +91,24 @@ fn access_bits(index: usize, text: &str) -> Result<u32, ResourceError> {
 
 /// The rules as lines for devices.allow and devices.deny.
 pub fn v1_lines(user: &[LinuxDeviceCgroup]) -> Result<Vec<(&'static str, String)>, ResourceError> {
-    let mut lines = Vec::new();
-    for rule in rules(user)? {
-        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-        if rule.kind != 'a' {
-            lines.push((file, line(&rule)));
-        } else if is_everything(&rule) {
-            lines.push((file, "a".to_owned()));
-        } else {
-            // The kernel reads no further than an `a`: it would take a narrow rule for one about everything.
-            lines.extend(['b', 'c'].map(|kind| (file, line(&Rule { kind, ..rule }))));
-        }
-    }
-    Ok(lines)
+    Ok(v1_rules(user)?.iter().map(v1_line).collect())
+}
+
+/// The rules as v1 can take them, in which only a rule about everything is of kind `a`: the kernel reads no further than
+/// that letter, and would take a narrower one for it.
+pub(super) fn v1_rules(user: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, ResourceError> {
+    let split = |rule: Rule| {
+        let narrow = rule.kind == 'a' && !is_everything(&rule);
+        let kinds: &[char] = if narrow { &['b', 'c'] } else { std::slice::from_ref(&rule.kind) };
+        kinds.iter().map(|kind| Rule { kind: *kind, ..rule }).collect::<Vec<_>>()
+    };
+    Ok(rules(user)?.into_iter().flat_map(split).collect())
+}
+
+/// File and text of one rule.
+pub(super) fn v1_line(rule: &Rule) -> (&'static str, String) {
+    let file = if rule.allow { "devices.allow" } else { "devices.deny" };
+    (file, if is_everything(rule) { "a".to_owned() } else { line(rule) })
 }
 
 /// Whether a rule makes all before it moot.
@@ -111,13 +116,13 @@ pub(super) fn is_everything(rule: &Rule) -> bool {
     rule.kind == 'a' && rule.major.is_none() && rule.minor.is_none() && rule.access == ALL
 }
 
-fn line(rule: &Rule) -> String {
+pub(crate) fn line(rule: &Rule) -> String {
     let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
     format!("{} {}:{} {}", rule.kind, number(rule.major), number(rule.minor), letters(rule.access))
 }
 
 /// `rwm`, as far as set.
-pub(super) fn letters(access: u32) -> String {
+pub(crate) fn letters(access: u32) -> String {
     let all = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
     all.iter().filter(|(bit, _)| access & bit != 0).map(|(_, letter)| *letter).collect()
 }

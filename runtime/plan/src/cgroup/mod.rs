@@ -3,6 +3,7 @@
 //! Owns: which file gets which text, for v1 and v2, how to take a write back, and the device programs of v2. Does not
 //! own: where hierarchies are mounted, and writing.
 
+pub mod device_list;
 pub mod device_program;
 pub mod devices;
 mod partners;
@@ -16,6 +17,15 @@ use oci_spec::runtime::LinuxResources;
 pub use partners::partners;
 pub use restore::restore;
 pub use v2::{domain_controllers, swap_of_v2, weight_from_shares};
+
+/// Which of the two a container's cgroups are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// A hierarchy for each controller, or a few of them.
+    V1,
+    /// One for all.
+    V2,
+}
 
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,17 +1,20 @@
 //! A container as a unit of systemd: its name and place, the properties it is made with, and what changes of limits
 //! mean for them.
 //!
-//! Owns: deciding. Does not own: talking to systemd, and what it does not know, which is written to files
-//! (`cgroup`), and cgroup v1, where it would have to be told the device rules. Names, defaults and values are runc's, so that whoever looks after containers with systemctl finds
-//! the same.
+//! Owns: deciding. Does not own: talking to systemd, and what it does not know, which is written to files (`cgroup`).
+//! Names, defaults and values are runc's, so that whoever looks after containers with systemctl finds the same.
 
 mod annotations;
+mod devices;
 mod limits;
 mod unit;
 
 use pintle_dbus::Value;
 
+use crate::cgroup::Version;
+
 pub use annotations::{AnnotationError, from_annotations};
+pub use devices::{Devices, devices};
 pub use limits::limits;
 pub use unit::{Manager, Unit, UnitError};
 
@@ -31,11 +34,17 @@ fn property(name: &str, value: Value) -> Property {
 }
 
 /// A controller that is joined later has missed what was before.
-const ACCOUNTING: [&str; 4] = ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"];
+fn accounting(version: Version) -> [&'static str; 4] {
+    let io = match version {
+        Version::V1 => "BlockIOAccounting",
+        Version::V2 => "IOAccounting",
+    };
+    ["MemoryAccounting", "CPUAccounting", io, "TasksAccounting"]
+}
 
-/// What a unit is made with, without its limits. A scope is made around the process `holder`; a slice holds none and
+/// What a unit is made with, without its limits and devices. A scope is made around the process `holder`; a slice holds none and
 /// cannot be delegated.
-pub fn creation(unit: &Unit, holder: u32) -> Vec<Property> {
+pub fn creation(unit: &Unit, holder: u32, version: Version) -> Vec<Property> {
     let mut properties = vec![property("Description", Value::str(format!("pintle container {}", unit.label)))];
     if unit.is_slice() {
         properties.push(property("Wants", Value::strings(&[&unit.slice])));
@@ -44,8 +53,8 @@ pub fn creation(unit: &Unit, holder: u32) -> Vec<Property> {
         properties.push(property("Delegate", Value::Bool(true)));
         properties.push(property("PIDs", Value::Array("u".to_owned(), vec![Value::U32(holder)])));
     }
-    properties.extend(ACCOUNTING.map(|name| property(name, Value::Bool(true))));
-    // One whose start failed is forgotten by itself (v236, older than any systemd on pure v2).
+    properties.extend(accounting(version).map(|name| property(name, Value::Bool(true))));
+    // One whose start failed is forgotten by itself (v236).
     properties.push(property("CollectMode", Value::str("inactive-or-failed")));
     // Containers end when whoever made them says so, not with the targets of a shutdown.
     properties.push(property("DefaultDependencies", Value::Bool(false)));

@@ -4,11 +4,14 @@
 //! a part and rounds: the files, written afterwards, have the last word. What a limit may be is the files' matter too
 //! (`cgroup`), so a value that systemd would refuse is simply not told.
 
+mod v1;
+mod v2;
+
 use oci_spec::runtime::{LinuxCpu, LinuxResources};
 use pintle_dbus::Value;
 
 use super::{Property, property};
-use crate::cgroup::{ResourceError, swap_of_v2, weight_from_shares};
+use crate::cgroup::{ResourceError, Version};
 use crate::lists;
 
 const INFINITY: u64 = u64::MAX;
@@ -18,32 +21,13 @@ const PERIOD_DEFAULT: u64 = 100_000;
 const KNOWS_PERIOD: u32 = 242;
 /// AllowedCPUs and AllowedMemoryNodes.
 const KNOWS_CPUSET: u32 = 244;
-/// A CPUWeight of 0 makes the group idle.
-const KNOWS_IDLE: u32 = 252;
 
 /// The properties for these limits.
-pub fn limits(resources: &LinuxResources) -> Result<Vec<Property>, ResourceError> {
-    let mut properties = Vec::new();
-    if let Some(memory) = resources.memory() {
-        let set = |value: Option<i64>| value.filter(|value| *value != 0).map(or_infinity);
-        add(&mut properties, "MemoryMax", set(memory.limit()));
-        add(&mut properties, "MemoryLow", set(memory.reservation()));
-        add(&mut properties, "MemorySwapMax", swap_of_v2(memory)?.map(or_infinity));
+pub fn limits(resources: &LinuxResources, version: Version) -> Result<Vec<Property>, ResourceError> {
+    match version {
+        Version::V1 => v1::limits(resources),
+        Version::V2 => v2::limits(resources),
     }
-    if let Some(cpu) = resources.cpu() {
-        if cpu.idle() == Some(1) {
-            properties.push(Property { since: KNOWS_IDLE, ..property("CPUWeight", Value::U64(0)) });
-        } else {
-            add(&mut properties, "CPUWeight", cpu.shares().filter(|shares| *shares != 0).map(weight_from_shares));
-        }
-        add_bandwidth(&mut properties, cpu);
-        add_cpuset(&mut properties, cpu);
-    }
-    add_tasks(&mut properties, resources);
-    let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
-    unified.sort();
-    unified.into_iter().for_each(|(file, text)| add_unified(&mut properties, file, text.trim()));
-    Ok(properties)
 }
 
 fn or_infinity(limit: i64) -> u64 {
@@ -84,6 +68,7 @@ fn add_quota(properties: &mut Vec<Property>, quota: i64, period: u64) {
     add(properties, "CPUQuotaPerSecUSec", Some(per_second));
 }
 
+/// On v1 systemd only remembers them: it has no cpusets there.
 fn add_cpuset(properties: &mut Vec<Property>, cpu: &LinuxCpu) {
     add_list(properties, "AllowedCPUs", cpu.cpus().as_deref());
     add_list(properties, "AllowedMemoryNodes", cpu.mems().as_deref());
@@ -95,32 +80,4 @@ fn add_list(properties: &mut Vec<Property>, name: &str, list: Option<&str>) {
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
     properties.push(Property { since: KNOWS_CPUSET, ..property(name, Value::bytes(&bytes)) });
-}
-
-/// The files that have a property. `memory.oom.group` has not: OOMPolicy is about the whole unit.
-fn add_unified(properties: &mut Vec<Property>, file: &str, text: &str) {
-    let number = || if text == "max" { Some(INFINITY) } else { text.parse().ok() };
-    match file {
-        "cpu.idle" if text == "1" => {
-            properties.push(Property { since: KNOWS_IDLE, ..property("CPUWeight", Value::U64(0)) });
-        }
-        "cpu.max" => {
-            let mut words = text.split_whitespace();
-            let quota = words.next().and_then(|word| if word == "max" { Some(-1) } else { word.parse().ok() });
-            let period = words.next().map_or(Some(PERIOD_DEFAULT), |word| word.parse().ok());
-            if let (Some(quota), Some(period)) = (quota, period) {
-                add_quota(properties, quota, period);
-            }
-        }
-        "cpu.weight" => add(properties, "CPUWeight", number().filter(|weight| (1..=10_000).contains(weight))),
-        "cpuset.cpus" => add_list(properties, "AllowedCPUs", Some(text)),
-        "cpuset.mems" => add_list(properties, "AllowedMemoryNodes", Some(text)),
-        "memory.high" => add(properties, "MemoryHigh", number().filter(|limit| *limit != 0)),
-        "memory.low" => add(properties, "MemoryLow", number()),
-        "memory.max" => add(properties, "MemoryMax", number().filter(|limit| *limit != 0)),
-        "memory.min" => add(properties, "MemoryMin", number()),
-        "memory.swap.max" => add(properties, "MemorySwapMax", number()),
-        "pids.max" => add(properties, "TasksMax", number().filter(|limit| *limit != 0)),
-        _ => {}
-    }
 }
