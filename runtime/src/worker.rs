@@ -52,6 +52,8 @@ pub struct Made {
     pub cgroups: BTreeMap<String, PathBuf>,
     /// The memory killer's count so far: cgroups of a restarted container may be old.
     pub oom_kills: u64,
+    /// Systemd removes the cgroups with their last process.
+    pub is_unit: bool,
     /// Whether init's death ends everything in it.
     pub own_pid_ns: bool,
     /// For the sentence of a late failure.
@@ -165,10 +167,12 @@ pub fn enter_pid_ns(pid_ns: Option<&File>) -> Result<()> {
 /// OCI create.
 pub fn create(env: &Env, teller: &Teller<'_>, request: CreateRequest) -> Result<Option<()>> {
     let created = container::create(env, request)?;
+    let is_unit = created.is_unit();
     let launched = created.launched;
     let made = Made {
         pid: launched.pid,
         oom_kills: created.cgroups.oom_kills(),
+        is_unit,
         cgroups: created.cgroups.paths,
         own_pid_ns: container::has_own_pid_namespace(&created.spec),
         late: launch::late(&created.plan),

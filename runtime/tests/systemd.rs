@@ -5,22 +5,45 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
 
 use common::{Bundle, Guest, until};
+use pintle_ttrpc::events::ForwardRequest;
 use pintle_ttrpc::task::{
     CreateRequest, KillRequest, PidResponse, ProcessRequest, RUNC_OPTIONS, RuncOptions, TaskRequest,
 };
-use pintle_ttrpc::{Any, Frame, REQUEST, Request, Response};
+use pintle_ttrpc::{Any, Frame, REQUEST, RESPONSE, Request, Response};
 use prost::Message;
 use serde_json::json;
 
-/// Says what containerd says.
+/// Says what containerd says, and hears what it hears.
 struct Shim {
     socket: UnixStream,
     stream: u32,
+    topics: Receiver<String>,
+}
+
+/// Takes events, and tells their topics.
+fn hear(socket: UnixListener) -> Receiver<String> {
+    let (heard, topics) = channel();
+    std::thread::spawn(move || {
+        let (mut from, _) = socket.accept().unwrap();
+        let (mut input, mut chunk) = (Vec::new(), [0; 4096]);
+        while let Ok(length @ 1..) = from.read(&mut chunk) {
+            input.extend(&chunk[..length]);
+            while let Some(frame) = Frame::take(&mut input).unwrap() {
+                let request = Request::decode(frame.data.as_slice()).unwrap();
+                let event = ForwardRequest::decode(request.payload.as_slice()).unwrap().envelope.unwrap();
+                let _test_has_ended = heard.send(event.topic);
+                let taken = Response { status: None, payload: Vec::new() }.encode_to_vec();
+                from.write_all(&Frame { stream: frame.stream, kind: RESPONSE, data: taken }.encode()).unwrap();
+            }
+        }
+    });
+    topics
 }
 
 impl Shim {
@@ -28,11 +51,25 @@ impl Shim {
         let program = bundle.path().join("containerd-shim-pintle-v1");
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pintle-runc"), &program).unwrap();
         let mut start = Command::new(program);
+        let events = bundle.path().join("events.sock");
+        let topics = hear(UnixListener::bind(&events).unwrap());
         start.args(["-namespace", "pintle-test", "-id", "c", "start"]).current_dir(bundle.path());
+        start.env("TTRPC_ADDRESS", events);
         let output = start.output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         let path = said.strip_prefix("unix://").unwrap_or_else(|| panic!("{said}"));
-        Shim { socket: UnixStream::connect(path).unwrap(), stream: 1 }
+        Shim { socket: UnixStream::connect(path).unwrap(), stream: 1, topics }
+    }
+
+    /// Waits for an event, whatever comes before it.
+    fn hears(&self, topic: &str) {
+        let heard = || self.topics.recv_timeout(std::time::Duration::from_secs(30));
+        while heard().unwrap_or_else(|_| panic!("{topic} was never heard of")) != topic {}
+    }
+
+    fn shut_down(&mut self) {
+        self.call("Shutdown", &TaskRequest { id: "c".to_owned() }).unwrap();
+        until("the shim has gone", || std::fs::read_dir("/run/containerd/s").unwrap().next().is_none());
     }
 
     fn call(&mut self, method: &str, message: &impl Message) -> Result<Vec<u8>, String> {
@@ -98,8 +135,40 @@ fn containerds_option_makes_the_cgroup_a_unit() {
     shim.call("Delete", &init).unwrap();
     assert_eq!(property("t-shim.scope", "LoadState"), "not-found");
     assert!(!directory.exists());
-    shim.call("Shutdown", &TaskRequest { id: "c".to_owned() }).unwrap();
-    until("the shim has gone", || std::fs::read_dir("/run/containerd/s").unwrap().next().is_none());
+    shim.shut_down();
+}
+
+#[test]
+fn a_kill_for_memory_is_told_even_when_systemd_has_removed_the_cgroup_meanwhile() {
+    if !Guest::Systemd.is_this_machine() {
+        eprintln!("SKIPPED here: needs systemd and cgroup v2; runs in the VM of the test below");
+        return;
+    }
+    let eats = "while [ ! -e /tmp/a ]; do sleep 0.05; done; head -c 200000000 /dev/zero | tail > /dev/null
+        while [ ! -e /tmp/b ]; do sleep 0.05; done; exec tail /dev/zero";
+    let mut bundle = Bundle::new(eats);
+    bundle.config["linux"]["cgroupsPath"] = json!("t.slice:t:oom");
+    bundle.config["linux"]["resources"] = json!({"memory": {"limit": 16_777_216, "swap": 16_777_216}});
+    bundle.write();
+    let mut shim = Shim::start(&bundle);
+    let pid = shim.create(&bundle).unwrap();
+    let init = ProcessRequest { id: "c".to_owned(), exec_id: String::new() };
+    shim.call("Start", &init).unwrap();
+    shim.hears("/tasks/start");
+    std::fs::write(bundle.rootfs().join("tmp/a"), "").unwrap();
+    // A child was killed, the container goes on.
+    shim.hears("/tasks/oom");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    let parent = nix::unistd::Pid::from_raw(parent);
+    nix::sys::signal::kill(parent, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    std::fs::write(bundle.rootfs().join("tmp/b"), "").unwrap();
+    until("systemd has removed the cgroup", || !Path::new("/sys/fs/cgroup/t.slice/t-oom.scope").exists());
+    nix::sys::signal::kill(parent, nix::sys::signal::Signal::SIGCONT).unwrap();
+    shim.hears("/tasks/oom");
+    shim.hears("/tasks/exit");
+    shim.call("Delete", &init).unwrap();
+    shim.shut_down();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Owns: the directories of one container or pod. Does not own: which file gets which text (`plan::cgroup`).
 
 mod freezer;
+mod kills;
 mod layout;
 mod limits;
 mod make;
@@ -18,9 +19,11 @@ use std::path::{Path, PathBuf};
 use pintle_runtime_plan::cgroup::Version;
 use pintle_runtime_plan::{CgroupJoin, Hierarchy};
 
+pub use kills::Kills;
 pub use layout::{Layout, detect};
 pub use limits::Undo;
 pub use make::may_enter;
+pub use oom::OomWatch;
 
 /// Who makes a container's cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

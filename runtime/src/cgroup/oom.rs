@@ -11,12 +11,16 @@ use super::{Cgroups, put};
 use crate::error::{Doing as _, Error, Result};
 
 impl Cgroups {
-    /// How often the kernel's memory killer struck in here.
+    /// How often the kernel's memory killer struck in here; never, if that cannot be known.
     pub fn oom_kills(&self) -> u64 {
+        self.count_oom_kills().unwrap_or(0)
+    }
+
+    /// The same; `None` if the cgroup has gone.
+    pub(super) fn count_oom_kills(&self) -> Option<u64> {
         let file = if self.unified().is_some() { "memory.events" } else { "memory.oom_control" };
-        let Some(directory) = self.of("memory") else { return 0 };
-        let text = crate::text::read(directory.join(file)).unwrap_or_default();
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+        let text = crate::text::read(self.of("memory")?.join(file)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok())
     }
 
     /// Asks to be told of kills.

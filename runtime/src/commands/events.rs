@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Order, switch, value};
 use super::{Command, Invocation, say};
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, Kills};
 use crate::container::open_init;
 use crate::error::{Doing as _, Error, Result};
 use crate::state::{Status, Stored};
@@ -34,7 +34,8 @@ fn run(invocation: &Invocation) -> Result<i32> {
     if interval.is_zero() {
         return Err(Error::Usage("duration interval must be greater than 0".to_owned()));
     }
-    let dir = invocation.env()?.root.container(id)?;
+    let env = invocation.env()?;
+    let dir = env.root.container(id)?;
     let stored = dir.load()?;
     if dir.status(&stored) == Status::Stopped {
         return Err(Error::WrongState(format!("container with id {id} is not running")));
@@ -43,14 +44,16 @@ fn run(invocation: &Invocation) -> Result<i32> {
     if invocation.own.has("stats") {
         return tell("stats", id, Some(&stats(&stored, &cgroups))).map(|()| 0);
     }
-    follow(id, &stored, &cgroups, interval).map(|()| 0)
+    let kills = Kills::since(cgroups.oom_kills(), cgroups.clone());
+    let kills = if stored.systemd.is_some() { kills.of_unit(&env.layout) } else { kills };
+    follow(id, &stored, kills, interval).map(|()| 0)
 }
 
 /// Until init's end.
-fn follow(id: &str, stored: &Stored, cgroups: &Cgroups, interval: Duration) -> Result<()> {
+fn follow(id: &str, stored: &Stored, mut kills: Kills, interval: Duration) -> Result<()> {
     let init = open_init(stored)?;
+    let cgroups = &Cgroups::known(stored.cgroup_paths.clone());
     let watch = cgroups.watch_oom()?;
-    let mut kills = cgroups.oom_kills();
     let mut due = Instant::now() + interval;
     loop {
         let left = due.saturating_duration_since(Instant::now());
@@ -65,11 +68,9 @@ fn follow(id: &str, stored: &Stored, cgroups: &Cgroups, interval: Duration) -> R
             watch.consume()?;
         }
         // Counted also at the end: the kill may be what ended init.
-        let now = cgroups.oom_kills();
-        if now > kills {
+        if kills.more() {
             tell("oom", id, None)?;
         }
-        kills = now;
         if ended {
             return Ok(());
         }

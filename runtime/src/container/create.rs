@@ -55,6 +55,13 @@ pub struct Created {
     pub(super) dir: Dir,
 }
 
+impl Created {
+    /// Whether its cgroups are systemd's.
+    pub fn is_unit(&self) -> bool {
+        self.stored.systemd.is_some()
+    }
+}
+
 /// Far more than a description of a container takes. What is longer is a mistake that would only cost memory.
 const JSON_MOST: u64 = 16 << 20;
 

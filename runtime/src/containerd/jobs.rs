@@ -17,7 +17,7 @@ use super::io::{self, Io, Stdio};
 use super::process::{Caller, Process, Task};
 use super::rootfs;
 use super::server::Server;
-use crate::cgroup::{Cgroups, Driver};
+use crate::cgroup::{Cgroups, Driver, Kills};
 use crate::container::{self, Force};
 use crate::error::Error;
 use crate::exec::ExecRequest;
@@ -238,14 +238,18 @@ impl Server {
         (process.pid, process.io) = (made.pid, io);
         let serial = self.serial();
         self.processes.insert(serial, process);
+        let cgroups = Cgroups::known(made.cgroups);
+        let kills = Kills::since(made.oom_kills, cgroups.clone());
         let task = Task {
             id: request.id.clone(),
             bundle: PathBuf::from(&request.bundle),
-            cgroups: Cgroups::known(made.cgroups),
+            kills: if made.is_unit { kills.of_unit(&self.env.layout) } else { kills },
+            // Without one it is looked whenever a process ends.
+            oom_watch: cgroups.watch_oom().ok(),
+            cgroups,
             own_pid_ns: made.own_pid_ns,
             starting: channel.map(|channel| (made.late, channel)),
             paused: false,
-            oom_kills: made.oom_kills,
         };
         self.tasks.insert(task.id.clone(), task);
         let event = TaskCreate {

@@ -11,6 +11,7 @@ mod calls;
 mod conn;
 mod io;
 mod jobs;
+mod oom;
 mod process;
 mod publish;
 mod rootfs;

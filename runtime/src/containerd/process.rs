@@ -13,7 +13,7 @@ use pintle_ttrpc::Timestamp;
 use pintle_ttrpc::task::Status;
 
 use super::io::{Io, Stdio};
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, Kills, OomWatch};
 use crate::launch::Late;
 
 /// A task: a container.
@@ -27,8 +27,9 @@ pub struct Task {
     /// The way to init until it becomes the program. Gone at start.
     pub starting: Option<(Late, OwnedFd)>,
     pub paused: bool,
-    /// The memory killer's count when last looked at.
-    pub oom_kills: u64,
+    /// The memory killer's strikes, and what tells of the next one.
+    pub kills: Kills,
+    pub oom_watch: Option<OomWatch>,
 }
 
 /// One of its processes.

@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use pintle_sys::{Errno, scm};
-use pintle_ttrpc::events::{TaskExit, TaskNews};
+use pintle_ttrpc::events::TaskExit;
 use pintle_ttrpc::task::WaitResponse;
 use pintle_ttrpc::{Frame, RESPONSE, Response, Timestamp};
 use prost::Message as _;
@@ -40,6 +40,8 @@ enum Source {
     Worker(u64),
     /// A terminal of a process.
     Terminal(u64),
+    /// The memory killer, at the task of this first process.
+    Oom(u64),
 }
 
 /// The shim.
@@ -159,6 +161,10 @@ impl Server {
             if let Some(terminal) = &process.io.terminal {
                 terminal_sources(*serial, terminal, &mut sources);
             }
+            let watch = self.tasks.get(&process.task).and_then(|task| task.oom_watch.as_ref());
+            if let Some(watch) = watch.filter(|_| process.is_init()) {
+                sources.push((Source::Oom(*serial), watch.as_fd(), watch.flags()));
+            }
         }
         sources
     }
@@ -171,6 +177,7 @@ impl Server {
             Source::Events => self.events.serve(),
             Source::Conn(serial) => self.serve_conn(serial, events),
             Source::Worker(serial) => self.hear(serial),
+            Source::Oom(serial) => self.told_of_oom(serial),
             Source::Terminal(serial) => {
                 if let Some(terminal) = self.processes.get_mut(&serial).and_then(|one| one.io.terminal.as_mut()) {
                     terminal.write_input();
@@ -280,12 +287,8 @@ impl Server {
 
     /// Looks whether the memory killer struck, and ends what init's death has left.
     fn task_lost_one(&mut self, id: &str, init: bool) {
+        self.look_for_kills(id);
         let Some(task) = self.tasks.get_mut(id) else { return };
-        let kills = task.cgroups.oom_kills();
-        if kills > task.oom_kills {
-            task.oom_kills = kills;
-            self.events.publish("/tasks/oom", "TaskOOM", &TaskNews { container_id: id.to_owned() });
-        }
         if init
             && !task.own_pid_ns
             && let Err(error) = task.cgroups.signal(libc::SIGKILL)
