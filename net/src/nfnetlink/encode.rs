@@ -7,6 +7,7 @@ use pintle_nft::{
     Verdict,
 };
 
+use super::spoken;
 use super::wire::{Writer, flag, nfproto};
 
 /// NFNL_SUBSYS_NFTABLES.
@@ -208,6 +209,9 @@ fn set(w: &mut Writer, decl: &SetDecl, id: u32) {
     w.u32(3, flags);
     w.u32(4, type_number(&decl.key));
     w.u32(5, length(&decl.key));
+    if let Some(words) = spoken::words(&decl.key, &decl.kind) {
+        w.attr(13, &words);
+    }
     match &decl.kind {
         SetKind::Plain | SetKind::Closing => {}
         SetKind::Map(data) => {

@@ -8,6 +8,7 @@ mod encode;
 pub mod garbage;
 pub mod members;
 pub mod monitor;
+mod spoken;
 mod wire;
 
 use std::io;

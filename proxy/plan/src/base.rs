@@ -39,7 +39,10 @@ pub const UNUSED_PORTS: &str = "unused-ports";
 /// Servers on this node, each with itself: `address . address`.
 pub const HAIRPIN: &str = "hairpin";
 /// Where refused packets go.
-pub const REJECT: &str = "reject";
+pub const REJECT: &str = "refuse";
+/// Where packets go that get this machine's address. No chain has the name of a statement: `nft` could not read again
+/// what it lists.
+const MASQUERADE: &str = "as-node";
 
 /// The chains that packets enter by themselves: the last to come with a table, so that it works whole or not at all.
 pub const HOOKS: [&str; 3] = ["prerouting", "output", "postrouting"];
@@ -95,7 +98,7 @@ pub fn table(config: &Config) -> Table {
     chain(REJECT, None, reject(config.family));
     chain("postrouting", nat(HookPoint::Postrouting, SOURCE_NAT), postrouting(config));
     chain(
-        "masquerade",
+        MASQUERADE,
         None,
         vec![clear_mark_bits(config.masquerade_mark).to_vec(), vec![Expr::Masquerade(PortChoice::Random)]],
     );
@@ -204,7 +207,7 @@ fn postrouting(config: &Config) -> Vec<Rule> {
             Expr::Meta { key: MetaKey::Mark, dest: R0 },
             Expr::Bitwise { source: R0, dest: R0, mask: bit, xor: none },
             Expr::Cmp { op: CmpOp::Ne, source: R0, value: none },
-            goto("masquerade"),
+            goto(MASQUERADE),
         ],
         vec![
             saddr(family, R0),

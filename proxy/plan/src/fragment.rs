@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pintle_nft::expr::{CmpOp, FIB_LOCAL, FibAddr, Want, in_range, saddr, set_mark_bits};
-use pintle_nft::{Chain, Cidr, Data, DataType, Expr, Name, Reg, Rule, Set, SetKind, Table, Value, Verdict};
+use pintle_nft::expr::{CmpOp, FIB_LOCAL, FibAddr, MetaKey, Want, in_range, saddr, set_mark_bits};
+use pintle_nft::{Chain, Cidr, Data, DataType, Expr, Name, Proto, Reg, Rule, Set, SetKind, Table, Value, Verdict};
 
 use crate::base::{
     ENDPOINTS, HAIRPIN, NODE_PORTS, PORT_ENDPOINTS, REJECT, SERVICE_IPS, UNUSED_PORTS, addr_type, addr_words,
@@ -52,6 +52,7 @@ pub fn render(config: &Config, name: &ServiceName, served: &Served) -> Fragment 
             service: &served.service,
             servers,
             id: if needs_id(&served.service) { port_id(name, port) } else { String::new() },
+            proto: port.proto,
             fragment: &mut fragment,
         };
         for frontend in served.frontends(port) {
@@ -87,6 +88,7 @@ struct Renderer<'a> {
     service: &'a Service,
     servers: &'a Selection,
     id: String,
+    proto: Proto,
     fragment: &'a mut Fragment,
 }
 
@@ -260,6 +262,9 @@ impl Renderer<'_> {
         let family = self.config.family;
         let port = Reg::new(SERVER + addr_words(family));
         vec![
+            // Nobody else comes here; `nft` wants to know whose port it is that is translated.
+            Expr::Meta { key: MetaKey::L4Proto, dest: R0 },
+            Expr::Cmp { op: CmpOp::Eq, source: R0, value: Value::new().with(&[self.proto.number()]) },
             saddr(family, R0),
             Expr::Remember { set: set.into(), source: R0, timeout_ms },
             Expr::Immediate { dest: Reg::new(SERVER), value: Value::new().addr(server.addr) },

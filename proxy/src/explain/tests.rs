@@ -65,9 +65,9 @@ fn a_trace_says_where_a_packet_goes_and_why() {
             cluster-2: dnat to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints => destination becomes 10.42.0.2:8080
       routed to another machine or a pod
       postrouting: ip pintle postrouting
-        postrouting: meta mark & 0x00004000 != 0 goto masquerade => goto masquerade
-          masquerade: meta mark set meta mark & 0xffffbfff => mark 0x0
-          masquerade: masquerade fully-random => source becomes this machine's
+        postrouting: meta mark & 0x00004000 != 0 goto as-node => goto as-node
+          as-node: meta mark set meta mark & 0xffffbfff => mark 0x0
+          as-node: masquerade fully-random => source becomes this machine's
     "#);
     insta::assert_snapshot!(asked("203.0.113.5", "192.0.2.1", 30080), @r#"
     tcp 203.0.113.5 -> 192.0.2.1:30080, from a pod or another machine
@@ -82,9 +82,9 @@ fn a_trace_says_where_a_packet_goes_and_why() {
             port-external-2: dnat to meta l4proto . th dport . numgen random mod 2 map @port-endpoints => destination becomes 10.42.0.2:8080
       routed to another machine or a pod
       postrouting: ip pintle postrouting
-        postrouting: meta mark & 0x00004000 != 0 goto masquerade => goto masquerade
-          masquerade: meta mark set meta mark & 0xffffbfff => mark 0x0
-          masquerade: masquerade fully-random => source becomes this machine's
+        postrouting: meta mark & 0x00004000 != 0 goto as-node => goto as-node
+          as-node: meta mark set meta mark & 0xffffbfff => mark 0x0
+          as-node: masquerade fully-random => source becomes this machine's
     "#);
     insta::assert_snapshot!(asked("10.42.0.9", "10.43.0.99", 80), @r#"
     tcp 10.42.0.9 -> 10.43.0.99:80, from a pod or another machine
@@ -102,8 +102,8 @@ fn a_trace_says_where_a_packet_goes_and_why() {
     why:
       prerouting: ip pintle prerouting
         prerouting: jump services => jump services
-          services: ip daddr @unused-ports goto reject => goto reject
-            reject: meta l4proto tcp reject with tcp reset => REJECT
+          services: ip daddr @unused-ports goto refuse => goto refuse
+            refuse: meta l4proto tcp reject with tcp reset => REJECT
     "#);
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::happening::{Happening, happening, note};
 use crate::objects::{service, slice, web};
-use crate::world::{NODE, ask, ask_from, ask_udp_from, nft_list, serve, world};
+use crate::world::{NODE, ask, ask_from, ask_udp_from, nft as nft_command, nft_list, serve, world};
 
 fn planner() -> Planner {
     let range = |text: &str| vec![text.parse().unwrap()];
@@ -20,8 +20,16 @@ fn load(planner: &Planner) -> Nft {
     nft
 }
 
+/// The parts of a listing. Dynamic details aside, the order of chains and elements is that of their creation.
+fn sorted(listed: &str) -> Vec<String> {
+    let mut parts: Vec<String> =
+        listed.split([',', '\n', '{', '}']).map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect();
+    parts.sort();
+    parts
+}
+
 #[test]
-fn the_kernel_takes_every_kind_of_rule_and_nft_lists_them() {
+fn the_kernel_takes_every_kind_of_rule_and_nft_lists_them_and_reads_them_again() {
     let Some(_world) = world("nftables") else { return };
     let mut planner = planner();
     planner.note(Change::Service(&service("plain", "10.43.0.10", json!({}))));
@@ -48,7 +56,7 @@ fn the_kernel_takes_every_kind_of_rule_and_nft_lists_them() {
     for text in [
         "ip daddr . meta l4proto . th dport vmap @service-ips",
         "10.43.0.10 . tcp . 80 : goto cluster-2",
-        "10.43.0.11 . tcp . 80 : goto reject",
+        "10.43.0.11 . tcp . 80 : goto refuse",
         "fib daddr type local",
         "numgen random mod 2",
         "masquerade fully-random",
@@ -57,6 +65,12 @@ fn the_kernel_takes_every_kind_of_rule_and_nft_lists_them() {
         assert!(listed.contains(text), "{text:?} is missing from:\n{listed}");
     }
     assert!(nft.table_exists(&pintle_proxy_plan::base::table_id(planner.config())).unwrap());
+    // As an administrator keeps rules over a reboot.
+    let kept = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(kept.path(), &listed).unwrap();
+    nft_command(&["flush", "ruleset"]);
+    nft_command(&["-f", kept.path().to_str().unwrap()]);
+    assert_eq!(sorted(&nft_list()), sorted(&listed));
     nft.commit(&diff::remove(&[pintle_proxy_plan::base::table_id(planner.config())])).unwrap();
     assert_eq!(nft_list(), "");
 }
@@ -171,14 +185,6 @@ fn thousands_of_services_go_in_at_once_and_change_one_by_one() {
 fn the_kernel_takes_any_order_of_changes_and_ends_where_a_full_push_would() {
     let Some(_world) = world("nftables") else { return };
     let mut nft = Nft::open().unwrap();
-    let sorted = || {
-        let listed = nft_list();
-        // Dynamic details aside, the order of chains and elements is that of their creation.
-        let mut lines: Vec<String> =
-            listed.split([',', '\n', '{', '}']).map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect();
-        lines.sort();
-        lines
-    };
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() });
     let stories = prop::collection::vec(prop::collection::vec(happening(), 1..4), 1..10);
@@ -198,9 +204,9 @@ fn the_kernel_takes_any_order_of_changes_and_ends_where_a_full_push_would() {
                 )));
             }
         }
-        let step_by_step = sorted();
+        let step_by_step = sorted(&nft_list());
         nft.commit(&diff::replace(&planner.full())).unwrap();
-        prop_assert_eq!(step_by_step, sorted());
+        prop_assert_eq!(step_by_step, sorted(&nft_list()));
         Ok(())
     };
     runner.run(&stories, run).unwrap();

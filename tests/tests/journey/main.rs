@@ -161,7 +161,7 @@ fn a_deployment_becomes_processes_and_a_service_becomes_rules() {
     11. endpoints become rules
        (keys are bytes: 0a2b000a is 10.43.0.10, 06 is TCP, 0050 is port 80, then the number of the endpoint)
        a Service nobody serves yet:
-         add element ip pintle service-ips { 0x0a2b000a0600000000500000 : goto reject }
+         add element ip pintle service-ips { 0x0a2b000a0600000000500000 : goto refuse }
 
          # when packets under way have left
          add element ip pintle unused-ports { 0x0a2b000a }

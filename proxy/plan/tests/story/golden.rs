@@ -40,16 +40,16 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
         type ipv4_addr
         10.43.0.10
       }
+      chain as-node {
+        meta mark set meta mark & 0xffffbfff
+        masquerade fully-random
+      }
       chain cluster-2 {
         ip saddr & 255.255.0.0 != 10.42.0.0 meta mark set meta mark & 0xffffbfff ^ 0x00004000
         dnat to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints
       }
       chain egress {
         ip saddr & 255.255.0.0 10.42.0.0 ip daddr & 255.255.0.0 != 10.42.0.0 ip daddr & 240.0.0.0 != 224.0.0.0 masquerade fully-random
-      }
-      chain masquerade {
-        meta mark set meta mark & 0xffffbfff
-        masquerade fully-random
       }
       chain output {
         type nat hook output priority -100; policy accept;
@@ -61,7 +61,7 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
       }
       chain postrouting {
         type nat hook postrouting priority 100; policy accept;
-        meta mark & 0x00004000 != 0 goto masquerade
+        meta mark & 0x00004000 != 0 goto as-node
         ip saddr . ip daddr @hairpin masquerade fully-random
         goto egress
       }
@@ -69,13 +69,13 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
         type nat hook prerouting priority -100; policy accept;
         jump services
       }
-      chain reject {
+      chain refuse {
         meta l4proto tcp reject with tcp reset
         reject
       }
       chain services {
         ip daddr . meta l4proto . th dport vmap @service-ips
-        ip daddr @unused-ports goto reject
+        ip daddr @unused-ports goto refuse
         ip daddr & 255.255.0.0 10.43.0.0 drop
         fib daddr type local ip daddr & 255.0.0.0 != 127.0.0.0 meta l4proto . th dport vmap @node-ports
       }
@@ -116,7 +116,7 @@ fn a_change_is_as_large_as_what_changed() {
     replace element ip pintle service-ips { 0x0a2b00070600000000500000 : goto cluster-3 }
 
     no endpoints
-    replace element ip pintle service-ips { 0x0a2b00080600000000500000 : goto reject }
+    replace element ip pintle service-ips { 0x0a2b00080600000000500000 : goto refuse }
 
     # when packets under way have left
     delete element ip pintle endpoints { 0x0a2b0008060000000050000000000000 }
