@@ -63,6 +63,9 @@ pub enum Error {
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
+    /// A client's request that is none.
+    #[error("{0}")]
+    NoSense(#[from] pintle_shim::request::NoSense),
     /// A system call failed: what was tried, on what.
     #[error("cannot {what}: {}", text(*errno))]
     System { what: String, errno: Errno },
@@ -83,7 +86,7 @@ impl Error {
             Error::InvalidId | Error::Config(_) | Error::Usage(_) | Error::Resources(_) | Error::Rdt(_) => {
                 FailureKind::Invalid
             }
-            Error::Unit(_) | Error::UnitProperty(_) => FailureKind::Invalid,
+            Error::Unit(_) | Error::UnitProperty(_) | Error::NoSense(_) => FailureKind::Invalid,
             Error::Init(_)
             | Error::Hook(_)
             | Error::Limit { .. }

@@ -6,6 +6,9 @@
 use crate::signature::{DEPTH_MAX, first, split};
 use crate::{NotAValue, Value};
 
+/// So deep may values lie in each other, which leaves room for those around them in a message.
+const NESTED_MAX: usize = 30;
+
 type Result<T> = std::result::Result<T, NotAValue>;
 
 /// Reads one value that takes all of the text.
@@ -13,7 +16,12 @@ pub fn parse(text: &str) -> Result<Value> {
     let mut parser = Parser { text, at: 0 };
     let node = parser.node(0)?;
     parser.space();
-    if parser.at == text.len() { node.resolve(None) } else { Err(parser.error("more than one value")) }
+    if parser.at != text.len() {
+        return Err(parser.error("more than one value"));
+    }
+    let value = node.resolve(None)?;
+    value.check(NESTED_MAX).map_err(|why| node.error(why))?;
+    Ok(value)
 }
 
 /// A value whose type is not yet settled.
@@ -355,6 +363,7 @@ fn unescaped(letter: char, hex: &str) -> Option<char> {
         'n' => '\n',
         'r' => '\r',
         't' => '\t',
+        '\0' => return None,
         'v' => '\x0b',
         'u' | 'U' => {
             let plain = hex.bytes().all(|b| b.is_ascii_hexdigit());
@@ -447,6 +456,10 @@ mod tests {
         ];
         for (text, at) in table {
             assert_eq!(parse(text).unwrap_err().at, at, "{text}");
+        }
+        let long = format!("({})", vec!["1"; 300].join(", "));
+        for text in [&long, &format!("<{long}>"), &format!("{}1{}", "<".repeat(40), ">".repeat(40)), "'\\\0'"] {
+            assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse(&"[".repeat(10_000)).is_err());
         assert!(parse(&"<".repeat(10_000)).is_err());

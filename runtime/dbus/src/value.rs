@@ -1,6 +1,6 @@
 //! Values, and writing them (specification, "Marshaling").
 
-use crate::signature::alignment;
+use crate::signature::{alignment, first};
 
 /// One value of one complete type.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +62,37 @@ impl Value {
             Value::Struct(fields) => format!("({})", signatures(fields)),
             Value::Entry(key, value) => format!("{{{}{}}}", key.signature(), value.signature()),
             basic => char::from(basic.kind()).to_string(),
+        }
+    }
+
+    /// Whether a message may hold it: values at most `depth_max` deep in each other, and types of at most 255 bytes, its own
+    /// and those of variants in it (specification, "Type System").
+    pub(crate) fn check(&self, depth_max: usize) -> Result<(), &'static str> {
+        self.check_type()?;
+        self.check_inner(depth_max)
+    }
+
+    fn check_type(&self) -> Result<(), &'static str> {
+        let own = self.signature();
+        if own.len() <= 255 && first(&own).is_ok() { Ok(()) } else { Err("its type is too long") }
+    }
+
+    fn check_inner(&self, left: usize) -> Result<(), &'static str> {
+        let next = || left.checked_sub(1).ok_or("values lie too deep in each other");
+        match self {
+            Value::Array(_, values) | Value::Struct(values) => {
+                let next = next()?;
+                values.iter().try_for_each(|value| value.check_inner(next))
+            }
+            Value::Entry(key, value) => {
+                let next = next()?;
+                key.check_inner(next).and_then(|()| value.check_inner(next))
+            }
+            Value::Variant(value) => {
+                value.check_type()?;
+                value.check_inner(next()?)
+            }
+            _basic => Ok(()),
         }
     }
 

@@ -7,6 +7,8 @@
 //! File descriptors travel by `SCM_RIGHTS` with the first byte of the frame that needs them.
 //! A client may keep several connections; the shim never waits for any of them.
 
+pub mod request;
+
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxResources, Process};

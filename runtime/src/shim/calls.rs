@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use pintle_runtime_plan::rdt::Change;
+use pintle_shim::request::{self, Ask};
 use pintle_shim::{Call, ContainerStatus, Failure, FailureKind, Message, Reply, Response, VERSION};
 use pintle_sys::tty;
 
@@ -11,7 +12,6 @@ use super::attach::Attachment;
 use super::container::pipes;
 use super::jobs::{Half, Kind};
 use super::log_file::{Limits, LogFile};
-use super::request::{self, Ask};
 use super::server::Server;
 use crate::cgroup::Driver;
 use crate::container::{CreateRequest, Force, Whom};
@@ -74,7 +74,7 @@ impl Server {
             self.drop_conn(conn);
             return;
         };
-        let asked = ask.map_err(|error| failure(&error)).and_then(|ask| {
+        let asked = ask.map_err(|error| failure(&error.into())).and_then(|ask| {
             let stdio = match &ask {
                 Ask::Exec { terminal: false, .. } => Some(self.take_stdio(conn)?),
                 _ => None,

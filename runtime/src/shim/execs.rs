@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use pintle_shim::request;
 use pintle_shim::{Call, Event, Exit, Failure, Message, Reply};
 use pintle_sys::fd;
 
 use super::calls::Outcome;
 use super::jobs::Kind;
-use super::request;
 use super::server::Server;
 use crate::cgroup::Cgroups;
 use crate::error::{Doing as _, Error, Result};

@@ -14,7 +14,6 @@ mod container;
 mod execs;
 mod jobs;
 mod log_file;
-mod request;
 mod server;
 mod start;
 

@@ -3,10 +3,25 @@
 //! A process and resources can be large, and a worker acts on them: the supervisor skips over them without keeping a
 //! byte, and the worker, which has the frame by fork, reads it whole.
 
-use pintle_shim::{Call, Request};
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::{Call, Request, VERSION};
+
+/// A frame that is no request of this protocol's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoSense {
+    /// A call that lacks what it is about.
+    #[error("{call} without {what}")]
+    Lacks {
+        /// The call.
+        call: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// No call of this version, or not all of one.
+    #[error("this supervisor speaks version {version} of the protocol, which has no such call: {0}", version = VERSION)]
+    Unknown(String),
+}
 
 /// A request as the supervisor sees it.
 #[derive(Debug)]
@@ -58,9 +73,9 @@ struct HeadProcess {
 }
 
 /// The request's id, and what it asks for or why it makes no sense. `None`: not even an id can be read.
-pub fn read(frame: Vec<u8>) -> Option<(u64, Result<Ask>)> {
+pub fn read(frame: Vec<u8>) -> Option<(u64, Result<Ask, NoSense>)> {
     let Head { id, call } = serde_json::from_slice(&frame).ok()?;
-    let missing = |what: &str| Error::Usage(format!("{} without {what}", call.op));
+    let missing = |what| NoSense::Lacks { call: call.op.clone(), what };
     let ask = match (call.op.as_str(), call.container) {
         ("exec", Some(container)) => Ok(Ask::Exec {
             container,
@@ -76,13 +91,11 @@ pub fn read(frame: Vec<u8>) -> Option<(u64, Result<Ask>)> {
 }
 
 /// All of a request.
-pub fn whole(frame: &[u8]) -> Result<Call> {
-    let request: Request = serde_json::from_slice(frame).map_err(|error| {
-        let version = pintle_shim::VERSION;
-        Error::Usage(format!(
-            "this supervisor speaks version {version} of the protocol, which has no such call: {error}"
-        ))
-    })?;
+///
+/// # Errors
+/// When it is none of this version's.
+pub fn whole(frame: &[u8]) -> Result<Call, NoSense> {
+    let request: Request = serde_json::from_slice(frame).map_err(|error| NoSense::Unknown(error.to_string()))?;
     Ok(request.call)
 }
 
@@ -90,7 +103,7 @@ pub fn whole(frame: &[u8]) -> Result<Call> {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str) -> Option<(u64, std::result::Result<String, String>)> {
+    fn read_text(text: &str) -> Option<(u64, Result<String, String>)> {
         let (id, ask) = read(text.as_bytes().to_vec())?;
         let shown = match ask {
             Ok(Ask::Plain(call)) => Ok(format!("{call:?}")),
