@@ -1,6 +1,9 @@
 # A container's life through Podman, with $RT as its runtime.
 # Podman looks for its helpers and settings where packages install them.
 cat > "$B/containers.conf" <<C
+[containers]
+# Podman's own default is more than a host without CAP_SYS_RESOURCE may give.
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 [engine]
 cgroup_manager = "cgroupfs"
 conmon_path = ["$PEERS/usr/bin/conmon"]

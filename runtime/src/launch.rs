@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::sched::{CloneFlags, CpuSet};
 use nix::unistd::Pid;
-use pintle_runtime_plan::step::{Enter, OnChild, Point};
+use pintle_runtime_plan::step::{Enter, OnChild, Point, Rlimit};
 use pintle_runtime_plan::{InitPlan, Step};
 use pintle_sys::clone::{self, CloneArgs, SingleThreaded};
 use pintle_sys::{Errno, fd, pidfd, scm};
@@ -268,9 +268,7 @@ fn converse(plan: &InitPlan, launched: &mut Launched, until: Until, witness: &mu
                 launched.channel.go().doing(what)?;
             }
             News::Reached(Point::Rlimits) => {
-                for limit in &plan.rlimits {
-                    set_rlimit(limit, launched)?;
-                }
+                plan.rlimits.iter().try_for_each(|limit| set_rlimit(*limit, launched.pid))?;
                 launched.channel.go().doing(what)?;
             }
             News::Console(master) => launched.console = Some(master),
@@ -313,20 +311,18 @@ fn act_on_child(action: &OnChild, launched: &mut Launched) -> Result<()> {
     }
 }
 
-fn set_rlimit(limit: &pintle_runtime_plan::step::Rlimit, launched: &mut Launched) -> Result<()> {
-    match pintle_sys::cred::set_rlimit(launched.pid, limit.resource, limit.soft, limit.hard) {
-        Err(errno @ (Errno::EPERM | Errno::EACCES)) => {
-            launched.warnings.push(format!("cannot set {}: {}", limit.name, text(errno)));
-            Ok(())
-        }
-        other => other.doing(|| format!("set {}", limit.name)),
-    }
+fn set_rlimit(limit: Rlimit, pid: i32) -> Result<()> {
+    let done = pintle_sys::cred::set_rlimit(pid, limit.resource, limit.soft, limit.hard);
+    done.map_err(|errno| step_error(&[Step::Rlimit(limit)], 0, errno))
 }
 
 fn sentence(steps: &[Step], index: usize, errno: Errno) -> String {
     match steps.get(index) {
         Some(step @ Step::WriteProc { .. }) if matches!(errno, Errno::EXDEV | Errno::EROFS) => {
             format!("cannot {step}: something is mounted over it, and no procfs of our own can be made here")
+        }
+        Some(step @ Step::Rlimit(_)) if errno == Errno::EPERM => {
+            format!("cannot {step}: {}: only CAP_SYS_RESOURCE raises a hard limit above the caller's", text(errno))
         }
         Some(step) => format!("cannot {step}: {}", text(errno)),
         None => format!("step {index} failed: {}", text(errno)),

@@ -213,7 +213,7 @@ fn relative_and_odd_cgroup_paths_stay_within_the_hierarchy() {
 
 #[test]
 fn the_same_holds_on_cgroup_v2_in_a_vm() {
-    common::again_in_a_vm(Guest::PureV2);
+    common::again_in_a_vm(Guest::PureV2, &[]);
 }
 
 #[test]

@@ -198,5 +198,5 @@ fn a_broken_client_is_cut_off_and_others_are_served() {
 
 #[test]
 fn the_same_holds_on_cgroup_v2_in_a_vm() {
-    common::again_in_a_vm(Guest::PureV2);
+    common::again_in_a_vm(Guest::PureV2, &[]);
 }

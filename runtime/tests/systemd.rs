@@ -173,5 +173,5 @@ fn a_kill_for_memory_is_told_even_when_systemd_has_removed_the_cgroup_meanwhile(
 
 #[test]
 fn under_systemd_in_a_vm() {
-    common::again_in_a_vm(Guest::Systemd);
+    common::again_in_a_vm(Guest::Systemd, &[]);
 }

@@ -12,6 +12,8 @@ unsafe extern "C" {
     // Both are defined by every linker's default script: where the program begins and where its code ends (end(3)).
     static __executable_start: u8;
     static etext: u8;
+    // environ(7).
+    static environ: *mut *mut libc::c_char;
 }
 
 const PAGE: usize = 4096;
@@ -25,6 +27,21 @@ pub fn release(_proof: SingleThreaded) {
     trim_heap();
     drop_stack();
     drop_code();
+}
+
+/// Overwrites the environment that this process was started with, which /proc/<pid>/environ shows; looking a variable up
+/// finds nothing from now on. The proof: nobody reads it meanwhile.
+pub fn forget_environment(_proof: SingleThreaded) {
+    // SAFETY: the kernel put the strings onto the stack, writable, and a null pointer behind the last one (execve(2));
+    // nothing in this program has changed the list, which takes unsafe code.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
+            *entry = std::ptr::null_mut();
+            entry = entry.add(1);
+        }
+    }
 }
 
 /// [`release`] without the stack, for a program with several threads.

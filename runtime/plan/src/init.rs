@@ -4,6 +4,7 @@
 //! hooks, pivot, console, read-only, host name, sysctls, hidden paths, limits, identity, seccomp, fifo, exec.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType as Ns, Process, Spec};
@@ -15,7 +16,7 @@ use crate::mount_options::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABL
 use crate::mounts;
 use crate::process::{self, Surroundings};
 use crate::slots::{Slots, c, target};
-use crate::step::{Attr, Denied, Enter, Hook, IdRange, InitPlan, Make, OnChild, Point, Slot, Step};
+use crate::step::{Attr, Enter, Hook, IdRange, InitPlan, Make, OnChild, Point, Slot, Step};
 
 /// linux/sched.h.
 pub const CLONE_NEWPID: u64 = 0x2000_0000;
@@ -137,7 +138,8 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
     );
     after_root(&mut draft, &tail.labels);
     draft.child.extend(tail.identity);
-    last(&mut draft, tail.last);
+    show(&mut draft);
+    last(&mut draft, tail.last, &tail.exec.envp);
     draft.warnings.extend(tail.warnings);
     InitPlan {
         slots: draft.slots.count(),
@@ -371,16 +373,29 @@ fn after_root(draft: &mut Draft<'_>, labels: &[Step]) {
 /// The write for a sysctl, by its name with dots or slashes.
 pub fn sysctl(name: &str, value: &str) -> Step {
     let path = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
-    Step::WriteProc { path: c(format!("sys/{path}")), value: value.as_bytes().to_vec(), denied: Denied::Fail }
+    Step::WriteProc { path: c(format!("sys/{path}")), value: value.as_bytes().to_vec() }
 }
 
-fn last(draft: &mut Draft<'_>, last: Vec<Step>) {
+/// Nobody but root enters the namespaces of a process that cannot be dumped: an ordinary user's `exec` before `start` needs
+/// it visible. Right after its capabilities are what they will be, for a filter may follow that knows no prctl(2).
+fn show(draft: &mut Draft<'_>) {
+    let caps_set = draft.child.iter().rposition(|step| matches!(step, Step::Caps(_)));
+    if let (true, false, Some(at)) = (draft.host.fifo.is_some(), draft.host.caller.may_mount(), caps_set) {
+        draft.child.insert(at + 1, Step::Show);
+    }
+}
+
+/// Hooks that run in the container have its process' environment unless they have their own, as with runc.
+fn last(draft: &mut Draft<'_>, last: Vec<Step>, environment: &[CString]) {
     if draft.host.fifo.is_some() {
         draft.child.push(Step::Ready);
         draft.child.push(Step::WaitForStart);
     }
     let hooks = draft.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_deref());
-    let hooks = convert_hooks("startContainer", hooks);
+    let mut hooks = convert_hooks("startContainer", hooks);
+    for hook in &mut hooks {
+        hook.envp.get_or_insert_with(|| environment.to_vec());
+    }
     if !hooks.is_empty() {
         let state = draft.host.hook_states.1.clone();
         draft.child.push(Step::RunHooks { point: "startContainer", hooks, state });

@@ -9,7 +9,7 @@ use oci_spec::runtime::{
 
 use crate::seccomp;
 use crate::slots::c;
-use crate::step::{CapMasks, Denied, Exec, Point, Rlimit, Scheduling, Step};
+use crate::step::{CapMasks, Exec, Point, Rlimit, Scheduling, Step};
 use crate::{caps, lists, rlimits};
 
 /// What surrounds a process besides its own description.
@@ -89,11 +89,11 @@ fn labels(process: &Process) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty()) {
         let value = format!("exec {profile}").into_bytes();
-        steps.push(Step::WriteProc { path: c("thread-self/attr/apparmor/exec"), value, denied: Denied::Fail });
+        steps.push(Step::WriteProc { path: c("thread-self/attr/apparmor/exec"), value });
     }
     if let Some(label) = process.selinux_label().as_ref().filter(|label| !label.is_empty()) {
         let value = label.clone().into_bytes();
-        steps.push(Step::WriteProc { path: c("thread-self/attr/exec"), value, denied: Denied::Fail });
+        steps.push(Step::WriteProc { path: c("thread-self/attr/exec"), value });
     }
     steps
 }

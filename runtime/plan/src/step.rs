@@ -75,15 +75,6 @@ impl Attr {
     }
 }
 
-/// What a refusal by the kernel means for a step that not every host can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
-    /// It fails like any other.
-    Fail,
-    /// EPERM and EACCES become a warning: the host lacks a capability and the container can live without.
-    Warn,
-}
-
 /// A program run at a point of the life cycle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
@@ -272,7 +263,7 @@ pub enum Step {
     /// setdomainname(2).
     Domainname(CString),
     /// Write a file beneath /proc.
-    WriteProc { path: CString, value: Vec<u8>, denied: Denied },
+    WriteProc { path: CString, value: Vec<u8> },
     /// Make a path read-only.
     ReadonlyPath(CString),
     /// Hide a path.
@@ -315,6 +306,9 @@ pub enum Step {
     FindProgram,
     /// Forbid others to look into this process before it execs.
     NotDumpable,
+    /// Let an ordinary user, who could enter the container's namespaces by no other way, look into this process. It holds
+    /// nothing any more but the fifo, and has forgotten its environment.
+    Show,
     /// Tell the parent that creation is complete.
     Ready,
     /// Wait for `start` at the fifo.
@@ -525,6 +519,7 @@ impl Step {
             Step::Caps(masks) => write!(f, "set capabilities {:#x}", masks.effective),
             Step::FindProgram => write!(f, "find the program"),
             Step::NotDumpable => write!(f, "become not dumpable"),
+            Step::Show => write!(f, "be visible to the user who made it"),
             Step::Ready => write!(f, "report readiness"),
             Step::WaitForStart => write!(f, "wait at exec.fifo"),
             Step::ResetSignals => write!(f, "reset signals"),

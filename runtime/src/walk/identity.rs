@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use nix::sys::stat::Mode;
-use pintle_runtime_plan::step::{CapMasks, Denied, Rlimit, Scheduling, Slot, Step};
+use pintle_runtime_plan::step::{CapMasks, Scheduling, Slot, Step};
 use pintle_sys::{Errno, Result, cred, open, sched};
 
 use super::Walker;
@@ -25,7 +25,7 @@ impl Walker<'_> {
             Step::FreeAffinity => free_affinity(),
             Step::Affinity(mask) => sched::set_affinity(0, mask),
             Step::MemoryPolicy { mode, nodes } => sched::set_memory_policy(*mode, nodes),
-            Step::Rlimit(limit) => self.rlimit(index, limit),
+            Step::Rlimit(limit) => cred::set_rlimit(0, limit.resource, limit.soft, limit.hard),
             Step::Chdir { path, try_again_later } => match nix::unistd::chdir(path.as_c_str()) {
                 Err(Errno::EACCES | Errno::EPERM) if *try_again_later => Ok(()),
                 other => other,
@@ -40,12 +40,6 @@ impl Walker<'_> {
             // Every other step was handled before; a new one without a handler is refused, not skipped.
             _ => Err(Errno::EOPNOTSUPP),
         }
-    }
-
-    /// Hosts without CAP_SYS_RESOURCE cannot raise hard limits: the soft limit is then set as far as it goes.
-    fn rlimit(&self, index: usize, limit: &Rlimit) -> Result<()> {
-        let done = cred::set_rlimit(0, limit.resource, limit.soft, limit.hard);
-        self.tolerate(index, Denied::Warn, done)
     }
 
     /// In a user namespace that denies setgroups there are no groups to drop.

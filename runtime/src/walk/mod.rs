@@ -12,7 +12,7 @@ mod stdio;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
-use pintle_runtime_plan::step::{Attr, Denied, Exec, Slot, Step};
+use pintle_runtime_plan::step::{Attr, Exec, Slot, Step};
 use pintle_sys::clone::{PointerArray, SingleThreaded};
 use pintle_sys::{Errno, Result, cred, open, seccomp};
 
@@ -147,13 +147,6 @@ impl Walker<'_> {
     }
 
     /// A refusal that the container can live with is reported and forgotten.
-    fn tolerate(&self, index: usize, denied: Denied, result: Result<()>) -> Result<()> {
-        match (denied, result) {
-            (Denied::Warn, Err(errno @ (Errno::EPERM | Errno::EACCES))) => self.parent()?.warn(index, errno),
-            (_, result) => result,
-        }
-    }
-
     fn step(&mut self, index: usize, step: &Step) -> Result<()> {
         match step {
             Step::Open { path, flags, into } => {
@@ -182,11 +175,15 @@ impl Walker<'_> {
             Step::LoopbackUp => pintle_sys::net::loopback_up(),
             Step::Hostname(name) => nix::unistd::sethostname(os(name)),
             Step::Domainname(name) => cred::set_domainname(name),
-            Step::WriteProc { path, value, denied } => {
-                let done = self.write_proc(path, value);
-                self.tolerate(index, *denied, done)
-            }
+            Step::WriteProc { path, value } => self.write_proc(path, value),
             Step::NotDumpable => cred::set_dumpable(false),
+            Step::Show => {
+                self.slots.keep_only(Slot::FIFO);
+                pintle_sys::memory::forget_environment(self.proof);
+                // A filter of the container's may refuse it: then nobody enters before the start, as without this step.
+                let _may_be_refused = cred::set_dumpable(true);
+                Ok(())
+            }
             Step::Ready => {
                 // It may wait for long, and others inside may look at it: nothing it holds leads to the host.
                 self.slots.keep_only(Slot::FIFO);

@@ -35,8 +35,9 @@ impl Guest {
     }
 }
 
-/// Runs the calling test binary once more on such a machine: in a VM, unless this one is so itself.
-pub fn again_in_a_vm(guest: Guest) {
+/// Runs the calling test binary once more on such a machine, those of its tests that have one of these words in their names
+/// or all: in a VM, unless this one is so itself.
+pub fn again_in_a_vm(guest: Guest, filters: &[&str]) {
     if guest.is_this_machine() || !require_root("QEMU and a kernel from Debian's packages") {
         return;
     }
@@ -52,6 +53,7 @@ pub fn again_in_a_vm(guest: Guest) {
             .arg(runc.parent().unwrap())
             .args(["--", "bash", "runtime/tests/guest.sh"])
             .arg(&own)
+            .args(filters)
             .current_dir(repository)
             .output()
             .unwrap()

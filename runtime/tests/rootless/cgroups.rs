@@ -1,10 +1,11 @@
 //! Cgroups: without, with those that were delegated, and what `--rootless` says to that.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::common::{Bundle, until};
+use crate::common::{Bundle, Guest, until};
 use crate::user::{UID, User, delegate, require_rootless};
 
 #[test]
@@ -63,13 +64,17 @@ fn root_goes_without_read_only_cgroups_only_if_told() {
     assert_eq!(run("--rootless=true"), ("ran\n".to_owned(), String::new(), 0));
 }
 
-/// Cgroups of a test in every hierarchy, given to the user; gone at its end.
+/// Cgroups of a test in every hierarchy, given to the user; gone at its end. On v2 there is one more in it, for who calls the
+/// runtime: a process may only be moved within what its mover was given (cgroups(7), "Delegation Containment Rules").
 struct Delegated(Vec<PathBuf>);
+
+const ON_V2: &str = "/sys/fs/cgroup/cgroup.procs";
 
 impl Delegated {
     fn new(name: &str) -> Delegated {
         let top = Path::new("/sys/fs/cgroup");
-        let tops: Vec<PathBuf> = if top.join("cgroup.procs").exists() {
+        let v2 = Path::new(ON_V2).exists();
+        let tops: Vec<PathBuf> = if v2 {
             vec![top.to_owned()]
         } else {
             let unified = top.join("unified");
@@ -79,19 +84,35 @@ impl Delegated {
         for (cgroup, top) in made.iter().zip(&tops) {
             std::fs::create_dir(cgroup).unwrap();
             for file in ["cpuset.cpus", "cpuset.mems"] {
-                if let Ok(text) = std::fs::read_to_string(top.join(file)) {
+                if let (false, Ok(text)) = (v2, std::fs::read_to_string(top.join(file))) {
                     std::fs::write(cgroup.join(file), text).unwrap();
                 }
             }
             delegate(cgroup);
         }
+        if v2 {
+            std::fs::create_dir(made[0].join("login")).unwrap();
+            delegate(&made[0].join("login"));
+        }
         Delegated(made)
+    }
+
+    /// Has the user's commands begin in it, where that is needed.
+    fn enter(&self, user: &mut User) {
+        let login = self.0[0].join("login");
+        if login.exists() {
+            user.before = format!("echo $$ > '{}/cgroup.procs' && ", login.display());
+        }
     }
 }
 
 impl Drop for Delegated {
     fn drop(&mut self) {
-        self.0.iter().for_each(|cgroup| std::fs::remove_dir(cgroup).unwrap());
+        let _only_on_v2 = std::fs::remove_dir(self.0[0].join("login"));
+        for cgroup in &self.0 {
+            let removed = std::fs::remove_dir(cgroup);
+            assert!(removed.is_ok() || std::thread::panicking(), "{}: {removed:?}", cgroup.display());
+        }
     }
 }
 
@@ -101,11 +122,8 @@ fn a_delegated_cgroup_is_used() {
         return;
     }
     let mut user = User::new("exec sleep 1000");
-    if Path::new("/sys/fs/cgroup/cgroup.procs").exists() {
-        eprintln!("SKIPPED: on v2 the way into a delegated cgroup begins in one; the test is for v1");
-        return;
-    }
     let delegated = Delegated::new(&user.bundle.cgroup);
+    delegated.enter(&mut user);
     user.bundle.config["linux"]["cgroupsPath"] = json!(format!("{}/c", user.bundle.cgroup));
     user.bundle.config["linux"]["resources"] = json!({"pids": {"limit": 20}, "memory": {"limit": 100_000_000}});
     user.up();
@@ -119,12 +137,39 @@ fn a_delegated_cgroup_is_used() {
     assert_eq!(user.said(&["update", "--pids-limit", "30", "c"]), (String::new(), String::new(), 0));
     assert_eq!(std::fs::read_to_string(&limit).unwrap(), "30\n");
     let (out, err, code) = user.said(&["exec", "c", "cat", "/proc/self/cgroup"]);
-    assert!(code == 0 && out.lines().any(|line| line.contains("pids")), "{out}{err}");
+    let controller = if Path::new(ON_V2).exists() { "0::/" } else { "pids" };
+    assert!(code == 0 && out.lines().any(|line| line.contains(controller)), "{out}{err}");
+    let mut exec = user.command(user.bundle.program.as_deref().unwrap(), &["exec", "--detach", "c", "sleep", "1001"]);
+    assert!(exec.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let ps: Vec<i32> = serde_json::from_str(&user.said(&["ps", "--format", "json", "c"]).0).unwrap();
+    assert_eq!(ps.len(), 2, "an exec is in the container's cgroup");
     let procs = std::fs::read_to_string(limit.with_file_name("cgroup.procs")).unwrap();
-    assert_eq!(procs.lines().count(), 1);
-    assert_eq!(user.said(&["kill", "c", "KILL"]).2, 0);
+    assert_eq!(procs.lines().count(), 2);
+    assert_eq!(user.said(&["kill", "--all", "c", "KILL"]).2, 0);
     until("init is gone", || user.status() == "stopped");
     assert_eq!(user.said(&["delete", "c"]), (String::new(), String::new(), 0));
     assert!(!limit.parent().unwrap().exists());
     user.assert_nothing_is_left();
+}
+
+#[test]
+fn on_v2_a_caller_outside_of_what_was_delegated_goes_without() {
+    if !require_rootless("delegated cgroups") || !Path::new(ON_V2).exists() {
+        return;
+    }
+    let mut user = User::new("exec sleep 1000");
+    let delegated = Delegated::new(&user.bundle.cgroup);
+    user.bundle.config["linux"]["cgroupsPath"] = json!(format!("{}/c", user.bundle.cgroup));
+    let code = user.create();
+    assert!(code == 1 && user.bundle.out().contains("linux.cgroupsPath"), "{}", user.bundle.out());
+    assert!(!delegated.0[0].join("c").exists());
+    user.bundle.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    user.up();
+    assert_eq!(user.said(&["delete", "--force", "c"]).2, 0);
+    user.assert_nothing_is_left();
+}
+
+#[test]
+fn the_same_holds_on_cgroup_v2_in_a_vm() {
+    crate::common::again_in_a_vm(Guest::PureV2, &["cgroups::"]);
 }

@@ -22,8 +22,6 @@ fn a_user_leads_a_container_through_its_life() {
     assert_eq!((user.status().as_str(), user.bundle.out().as_str()), ("created", ""));
     let root = std::fs::metadata(user.runtime_dir().join("runc")).unwrap();
     assert_eq!(root.permissions().mode() & 0o7777, 0o1700, "nobody else's, and not to be tidied away");
-    let early = user.said(&["exec", "c", "true"]);
-    assert!(early.2 == 255 && early.1.contains("`start` it first"), "{early:?}");
     assert_eq!(user.said(&["start", "c"]), (String::new(), String::new(), 0));
     until("the program says so", || user.bundle.out() == "started\n");
     assert_eq!(user.status(), "running");
@@ -100,6 +98,70 @@ fn exec_comes_in_as_soon_as_start_is_over() {
         assert_eq!((host, own), ("runc", init), "the container's namespaces");
         assert_eq!(user.said(&["delete", "--force", "c"]).2, 0);
     }
+    user.assert_nothing_is_left();
+}
+
+/// Init must be visible for that. It has forgotten what its maker's environment holds, and what leads to the host.
+#[test]
+fn exec_comes_in_before_start_and_finds_nothing_of_the_caller() {
+    if !require_rootless("containers of an ordinary user") {
+        return;
+    }
+    let mut user = User::new("test -e /was-here && echo seen; exec sleep 1000");
+    user.bundle.config["process"]["env"] = json!(["PATH=/bin", "OF=program"]);
+    user.bundle.config["hooks"] =
+        json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "echo $OF > /of-the-hook"]}]});
+    user.write();
+    let out = std::fs::File::create(user.bundle.path().join("out")).unwrap();
+    let mut create = user.command(user.bundle.program.as_deref().unwrap(), &["create", "--pid-file", "run/pid", "c"]);
+    create.env("TOKEN", "of-the-caller").stdout(out.try_clone().unwrap()).stderr(out);
+    assert!(create.status().unwrap().success(), "{}", user.bundle.out());
+    let script = "touch /was-here; tr -d '\\0' < /proc/1/environ | wc -c; readlink /proc/1/root; readlink /proc/1/cwd; \
+        for fd in /proc/1/fd/*; do test -d $fd && readlink $fd; done; readlink /proc/self/ns/user; readlink /proc/1/ns/user; exit 6";
+    std::os::unix::fs::symlink("busybox", user.bundle.rootfs().join("bin/wc")).unwrap();
+    let (out, err, code) = user.said(&["exec", "c", "sh", "-c", script]);
+    assert_eq!(code, 6, "{out}{err}");
+    let lines: Vec<&str> = out.lines().collect();
+    let [environment, root, cwd, own, init] = lines[..] else { panic!("{out}{err}") };
+    assert_eq!((environment, root, cwd, own), ("0", "/", "/", init), "{err}");
+    assert_eq!(user.status(), "created");
+    assert_eq!(user.said(&["start", "c"]), (String::new(), String::new(), 0));
+    until("the program runs", || user.bundle.out().starts_with("seen"));
+    let hook = std::fs::read_to_string(user.bundle.rootfs().join("of-the-hook")).unwrap();
+    assert_eq!(hook, "program\n", "a hook without an environment has the program's");
+    assert_eq!(user.said(&["delete", "--force", "c"]).2, 0);
+    user.assert_nothing_is_left();
+}
+
+#[test]
+fn a_filter_without_prctl_keeps_exec_out_until_the_start() {
+    if !require_rootless("containers of an ordinary user") {
+        return;
+    }
+    let mut user = User::new("exec sleep 1000");
+    user.bundle.config["process"]["noNewPrivileges"] = json!(true);
+    user.bundle.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["prctl"], "action": "SCMP_ACT_ERRNO"}]
+    });
+    assert_eq!(user.create(), 0, "{}", user.bundle.out());
+    assert_eq!(user.said(&["exec", "c", "true"]).2, 0, "a filter that follows no_new_privs comes after");
+    assert_eq!(user.said(&["delete", "--force", "c"]).2, 0);
+    user.assert_nothing_is_left();
+}
+
+#[test]
+fn a_limit_that_the_user_may_not_raise_is_an_error() {
+    if !require_rootless("containers of an ordinary user") {
+        return;
+    }
+    let mut user = User::new("true");
+    let limit = |number: u64| json!([{"type": "RLIMIT_NOFILE", "soft": number, "hard": number}]);
+    user.bundle.config["process"]["rlimits"] = limit(1 << 30);
+    let (out, err, code) = user.run();
+    assert!(code == 1 && err.contains("cannot set RLIMIT_NOFILE to 1073741824:1073741824"), "{out}{err}");
+    user.bundle.config["process"]["rlimits"] = limit(77);
+    user.bundle.config["process"]["args"][2] = json!("ulimit -n");
+    assert_eq!(user.run(), ("77\n".to_owned(), String::new(), 0));
     user.assert_nothing_is_left();
 }
 

@@ -116,6 +116,12 @@ fn max_or(limit: i64) -> String {
     if limit < 0 { "max".to_owned() } else { limit.to_string() }
 }
 
+/// pids.max of `pids.limit`. A limit of 0 is written as 1, as runc does with every driver: systemd takes no 0, and the
+/// kernel would make no first process under it.
+fn pids_max(limit: i64) -> String {
+    if limit == 0 { "1".to_owned() } else { max_or(limit) }
+}
+
 /// The line of rdma.max, which is the same on both versions.
 fn rdma(device: &str, limits: &oci_spec::runtime::LinuxRdma) -> String {
     let mut line = device.to_owned();

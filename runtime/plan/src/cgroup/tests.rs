@@ -209,8 +209,8 @@ fn a_file_of_v2_takes_one_line_at_a_time() {
 }
 
 #[test]
-fn zero_pids_is_a_limit_and_a_lone_quota_keeps_the_period() {
-    assert_eq!(v2(json!({"pids": {"limit": 0}})), "pids.max = 0\n");
+fn zero_pids_is_a_limit_of_one_and_a_lone_quota_keeps_the_period() {
+    assert_eq!(v2(json!({"pids": {"limit": 0}})), "pids.max = 1\n");
     assert_eq!(v2(json!({"pids": {"limit": -1}})), "pids.max = max\n");
     assert_eq!(v2(json!({"cpu": {"quota": 5000}})), "cpu.max = 5000\n");
 }

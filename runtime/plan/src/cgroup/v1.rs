@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources, LinuxThrottleDevice};
 
-use super::{OnFailure, Plan, ResourceError, Write, devices, max_or, page_size, plan_rdma, refuse, write};
+use super::{OnFailure, Plan, ResourceError, Write, devices, page_size, pids_max, plan_rdma, refuse, write};
 
 /// kernel/sched/sched.h, MIN_SHARES and MAX_SHARES: outside of these the kernel takes something else without a word.
 const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
@@ -19,7 +19,7 @@ pub fn plan(resources: &LinuxResources) -> Result<Plan, ResourceError> {
         plan_memory(memory, &mut writes)?;
     }
     if let Some(pids) = resources.pids() {
-        writes.push(write("pids.limit", "pids", "pids.max", max_or(pids.limit())));
+        writes.push(write("pids.limit", "pids", "pids.max", pids_max(pids.limit())));
     }
     if let Some(io) = resources.block_io() {
         plan_blkio(io, &mut writes);

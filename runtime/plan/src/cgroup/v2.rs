@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
-use super::{OnFailure, Plan, ResourceError, Write, max_or, page_size, plan_rdma, refuse, write};
+use super::{OnFailure, Plan, ResourceError, Write, max_or, page_size, pids_max, plan_rdma, refuse, write};
 
 pub fn plan(resources: &LinuxResources) -> Result<Plan, ResourceError> {
     let mut plan = Plan::default();
@@ -18,7 +18,7 @@ pub fn plan(resources: &LinuxResources) -> Result<Plan, ResourceError> {
         plan.usage_max = limit.filter(|_| memory.check_before_update() == Some(true));
     }
     if let Some(pids) = resources.pids() {
-        plan.writes.push(write("pids.limit", "pids", "pids.max", max_or(pids.limit())));
+        plan.writes.push(write("pids.limit", "pids", "pids.max", pids_max(pids.limit())));
     }
     if let Some(io) = resources.block_io() {
         plan_io(io, &mut plan.writes)?;

@@ -98,7 +98,7 @@ fn limits_become_properties() {
         (json!({"cpu": {"cpus": "0-2,9", "mems": "0"}}), &["AllowedCPUs=7 2", "AllowedMemoryNodes=1"]),
         (json!({"pids": {"limit": 9}}), &["TasksMax=9"]),
         (json!({"pids": {"limit": -1}}), &["TasksMax=infinity"]),
-        (json!({"pids": {"limit": 0}}), &[]),
+        (json!({"pids": {"limit": 0}}), &["TasksMax=1"]),
         (
             json!({"unified": {"memory.high": "5", "memory.max": " max ", "memory.min": "0", "memory.swap.max": "7"}}),
             &["MemoryHigh=5", "MemoryMax=infinity", "MemoryMin=0", "MemorySwapMax=7"],

@@ -38,9 +38,9 @@ fn add(properties: &mut Vec<Property>, name: &str, value: Option<u64>) {
     properties.extend(value.map(|value| property(name, Value::U64(value))));
 }
 
-/// systemd takes no limit of 0, which the kernel does.
+/// systemd takes no limit of 0: it is 1, as in the cgroup.
 fn add_tasks(properties: &mut Vec<Property>, resources: &LinuxResources) {
-    let limit = resources.pids().as_ref().map(|pids| pids.limit()).filter(|limit| *limit != 0);
+    let limit = resources.pids().as_ref().map(|pids| pids.limit()).map(|limit| if limit == 0 { 1 } else { limit });
     add(properties, "TasksMax", limit.map(or_infinity));
 }
 
