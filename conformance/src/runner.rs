@@ -109,6 +109,11 @@ impl Site {
             Some(status) => case.differences(code(status), &out, &err),
             None => vec![format!("not over after {} s", PATIENCE.as_secs())],
         };
+        if !found.is_empty() {
+            // Where the prelude's `mk` sends what a created container says: perhaps why it ended.
+            let said = fs::read_to_string(bundle.join("out")).unwrap_or_default();
+            found.extend(said.lines().last().map(|line| format!("the container said `{line}`")));
+        }
         found.extend(self.clean(runtime, &bundle, &cgroup)?);
         Ok(found)
     }
@@ -206,12 +211,20 @@ pub fn make_bundle(bundle: &Path) -> Result<()> {
     for sub in ["bin", "etc", "proc", "sys", "dev", "tmp", "usr", "var"] {
         fs::create_dir_all(root.join(sub)).with_context(|| format!("make {}", root.join(sub).display()))?;
     }
-    fs::copy("/bin/busybox", root.join("bin/busybox")).context("copy /bin/busybox (busybox-static)")?;
+    copy_busybox(&root.join("bin/busybox"))?;
     for applet in APPLETS {
         symlink("busybox", root.join("bin").join(applet))?;
     }
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n")?;
     fs::write(root.join("etc/group"), "root:x:0:\nuser:x:1000:\nextra:x:2000:user\n")?;
+    Ok(())
+}
+
+/// By another process: a descriptor of ours that is open for writing would be inherited by what other workers start at
+/// that moment, and as long as they have it the copy cannot be executed (ETXTBSY, execve(2)).
+fn copy_busybox(to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg("/bin/busybox").arg(to).status().context("run cp")?;
+    ensure!(copied.success(), "copy /bin/busybox (busybox-static): {copied}");
     Ok(())
 }
 
