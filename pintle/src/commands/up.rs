@@ -59,6 +59,31 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// What the monitor must know of them, as arguments again. It names every field, so that none can be forgotten.
+    fn to_args(&self) -> Vec<String> {
+        let Self {
+            dirs,
+            cluster,
+            api,
+            node,
+            connect_time,
+            host_network,
+            link_name,
+            link_cidr,
+            // The launcher's own, and those it gives the monitor by itself.
+            timeout: _,
+            foreground: _,
+            lock_fd: _,
+            report_fd: _,
+        } = self;
+        let mut all =
+            [dirs.to_args(), cluster.to_args(), api.to_args(), node.to_args(), connect_time.to_args()].concat();
+        all.push(format!("--link-name={link_name}"));
+        all.push(format!("--link-cidr={link_cidr}"));
+        all.extend(host_network.then(|| "--host-network".to_owned()));
+        all
+    }
+
     /// Runs it.
     pub fn run(self) -> Result<Code> {
         if !nix::unistd::geteuid().is_root() {

@@ -161,7 +161,7 @@ fn spawn_monitor(settings: &Settings, lock: &Lock, report: OwnedFd) -> Result<()
         .args(["up", "--foreground"])
         .arg(format!("--lock-fd={}", pintle_sys::process::number_of(&lock)))
         .arg(format!("--report-fd={}", pintle_sys::process::number_of(&report)))
-        .args(to_args(&settings.args))
+        .args(settings.args.to_args())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone().context("cannot duplicate the log's descriptor")?)
@@ -172,17 +172,6 @@ fn spawn_monitor(settings: &Settings, lock: &Lock, report: OwnedFd) -> Result<()
     // Not waited for: it outlives us, and init reaps it.
     let _monitor = command.spawn().context("cannot start the monitor")?;
     Ok(())
-}
-
-/// The arguments of this `up`, as arguments again.
-fn to_args(args: &Arguments) -> Vec<String> {
-    let mut all = [args.dirs.to_args(), args.cluster.to_args(), args.api.to_args(), args.node.to_args()].concat();
-    all.push(format!("--link-name={}", args.link_name));
-    all.push(format!("--link-cidr={}", args.link_cidr));
-    if args.host_network {
-        all.push("--host-network".into());
-    }
-    all
 }
 
 enum Line {

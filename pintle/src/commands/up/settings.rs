@@ -201,8 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_to_the_children_is_understood_by_them() {
-        let s = settings(&["--node-name=n", "--tls-san=x"]);
+    fn what_is_given_to_up_reaches_the_monitor_and_the_children_whole() {
+        let given = ["--node-name=n", "--tls-san=x", "--connect-time=on", "--link-name=l0", "--link-cidr=10.9.0.0/30"];
+        let s = settings(&given);
+        let words = s.args.to_args();
+        let again = settings(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(serde_json::to_value(&again.args).unwrap(), serde_json::to_value(&s.args).unwrap());
+        assert!(s.agent().args.contains(&"--connect-time=on".to_owned()));
+        assert!(settings(&["--host-network"]).args.to_args().contains(&"--host-network".to_owned()));
         for recipe in [s.server(), s.agent()] {
             let args = std::iter::once("pintle".to_owned()).chain(recipe.args);
             Cli::try_parse_from(args).unwrap();
