@@ -10,7 +10,7 @@ use pintle_criu::Features;
 use pintle_runtime_plan::criu::{self as plan, DUMP_LOG, Dump, DumpFlags, Flags, Needs};
 use pintle_sys::open;
 
-use super::{Criu, CriuError, DESCRIPTORS, Directories, Session, c, resolve};
+use super::{Criu, CriuError, DESCRIPTORS, Directories, Session, allowed, c, resolve};
 use crate::cgroup::Cgroups;
 use crate::container::{Env, destroy};
 use crate::error::{Doing as _, Error, Result};
@@ -33,6 +33,7 @@ pub struct Checkpoint {
 
 /// Writes a container to images. It is gone afterwards, unless it was to go on.
 pub fn checkpoint(env: &Env, id: &str, mut request: Checkpoint) -> Result<()> {
+    allowed(env)?;
     let dir = env.root.container(id)?;
     let stored = dir.load()?;
     let status = dir.status(&stored);

@@ -27,6 +27,7 @@ use prost::Message as _;
 pub use dump::{Checkpoint, checkpoint};
 pub use restore::{Restore, Restored, restore};
 
+use crate::container::Env;
 use crate::error::{Doing as _, Error, Result};
 
 /// What can go wrong with CRIU.
@@ -37,6 +38,11 @@ pub enum CriuError {
         "cannot find criu in $PATH: checkpoint and restore are done by CRIU; install it (Debian: apt-get install criu)"
     )]
     Missing,
+    /// CRIU makes processes, namespaces and mounts as they were: only root of the host may.
+    #[error(
+        "checkpoint and restore need root on the host: CRIU does not work for an ordinary user or in a user namespace"
+    )]
+    NotRoot,
     /// The container, the flags or the version do not fit.
     #[error("{0}")]
     Refused(#[from] plan::Refused),
@@ -76,6 +82,11 @@ fn name(kind: Kind) -> &'static str {
 struct Criu {
     program: PathBuf,
     version: Version,
+}
+
+/// Whether CRIU would work for this caller at all.
+fn allowed(env: &Env) -> Result<()> {
+    if env.caller.is_rootless() { Err(CriuError::NotRoot.into()) } else { Ok(()) }
 }
 
 impl Criu {

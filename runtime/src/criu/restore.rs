@@ -15,7 +15,7 @@ use pintle_sys::process::number_of;
 use pintle_sys::{open, pidfd};
 
 use super::apart::Apart;
-use super::{Criu, CriuError, DESCRIPTORS, Directories, Session, c, resolve};
+use super::{Criu, CriuError, DESCRIPTORS, Directories, Session, allowed, c, resolve};
 use crate::beneath::{self, Last};
 use crate::cgroup::Driver;
 use crate::container::{Begun, Env, New, begin, hook_state, run_hooks};
@@ -57,6 +57,7 @@ pub struct Restored {
 
 /// Makes a container of images.
 pub fn restore(env: &Env, request: &Restore, spec: Spec) -> Result<Restored> {
+    allowed(env)?;
     if env.root.container(&request.id)?.exists() {
         return Err(Error::AlreadyExists);
     }

@@ -12,7 +12,7 @@ fn boot() -> Output {
     let repository = repository();
     let bin = target_binary("pintle-runc").parent().unwrap().to_owned();
     Command::new(repository.join("vagrant/vm/run.sh"))
-        .args(["-d", "512M", "-t", "280", "-s"])
+        .args(["-d", "512M", "-t", "800", "-s"])
         .arg(&repository)
         .arg("-s")
         .arg(&bin)
