@@ -1,6 +1,8 @@
 //! Memory and system calls: of each command, of the waiting first process, of a pod's supervisor.
 
 use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -53,17 +55,21 @@ pub fn report(site: &Site) -> Result<()> {
     );
     println!("| | {} |\n|---|{}", COMMANDS.join(" | "), "---|".repeat(COMMANDS.len()));
     for (runtime, cost) in site.runtimes.iter().zip(&costs) {
-        let calls: Vec<String> = cost
-            .calls
-            .iter()
-            .map(|calls| match calls {
-                0 => "–".to_owned(),
-                n => n.to_string(),
-            })
-            .collect();
+        let calls: Vec<String> = cost.calls.iter().map(u64::to_string).collect();
         println!("| {} | {} |", runtime.name, calls.join(" | "));
     }
+    println!("| floor |{} {} |", " |".repeat(COMMANDS.len() - 1), floor_calls(site, &strace)?);
     Ok(())
+}
+
+/// Of the floor's `run`.
+fn floor_calls(site: &Site, strace: &str) -> Result<u64> {
+    let (out, rootfs) = (site.work.join("counted").display().to_string(), site.work.join("rootfs"));
+    let mut command = Command::new(strace);
+    command.args(["-f", "-c", "-o", &out]).arg(site.floor()).arg("run").arg(rootfs);
+    command.args([&format!("{}/floor", site.cgroup), "/bin/true"]).env_clear().stdin(Stdio::null());
+    timed(command)?;
+    total_calls(&out)
 }
 
 fn mib(kib: u64) -> String {
@@ -83,7 +89,9 @@ fn cost(site: &Site, runtime: &Runtime, strace: &str) -> Result<Cost> {
         }
     }
     let mut traced_init = Resident::default();
-    cost.calls = life(site, runtime, &[strace, "-f", "-c", "-o", &out], &mut traced_init, || total_calls(&out))?;
+    // -I2: it ends when it is told to.
+    let counting = [strace, "-I2", "-f", "-c", "-o", &out];
+    cost.calls = life(site, runtime, &counting, &mut traced_init, || total_calls(&out))?;
     Ok(cost)
 }
 
@@ -100,18 +108,17 @@ fn life(
     let brief = bundle::make(&site.work, "brief", &site.cgroup, &["/bin/true"], None)?.display().to_string();
     let pid_file = site.work.join("pid").display().to_string();
     let mut numbers = Vec::new();
+    let create = ["create", "--bundle", &sleeper, "--pid-file", &pid_file, "c"];
+    if wrapper[0].ends_with("strace") {
+        numbers.push(traced_create(runtime, wrapper, &create).and_then(|()| number())?);
+    } else {
+        numbers.push(timed(runtime.command_below(wrapper, &create)).and_then(|_| number())?);
+    }
     let mut step = |arguments: &[&str]| -> Result<()> {
         timed(runtime.command_below(wrapper, arguments))?;
         numbers.push(number()?);
         Ok(())
     };
-    // strace stays with the first process as long as it lives: its creation is counted by run alone.
-    let tracing = wrapper[0].ends_with("strace");
-    if tracing {
-        timed(runtime.command(&["create", "--bundle", &sleeper, "--pid-file", &pid_file, "c"]))?;
-    } else {
-        step(&["create", "--bundle", &sleeper, "--pid-file", &pid_file, "c"])?;
-    }
     let process = Init::open(&pid_file)?;
     *init = resident(process.pid())?;
     step(&["start", "c"])?;
@@ -121,7 +128,30 @@ fn life(
     process.wait()?;
     step(&["delete", "c"])?;
     step(&["run", "--bundle", &brief, "c"])?;
-    Ok(if tracing { std::iter::once(0).chain(numbers).collect() } else { numbers })
+    Ok(numbers)
+}
+
+/// strace would stay with the first process as long as that lives. Once the command itself has ended it is told to end: it
+/// lets the rest go and counts what it saw.
+fn traced_create(runtime: &Runtime, strace: &[&str], arguments: &[&str]) -> Result<()> {
+    let mut tracer = runtime.command_below(strace, arguments).spawn().context("start strace")?;
+    let pid = i32::try_from(tracer.id())?;
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut seen = false;
+    loop {
+        let list = fs::read_to_string(&children).with_context(|| format!("read {children} (CONFIG_PROC_CHILDREN)"))?;
+        let any = !list.trim().is_empty();
+        // It has a child at first, and none once that has ended: a container's first process goes to its new reaper.
+        if seen && !any {
+            break;
+        }
+        seen |= any;
+        ensure!(Instant::now() < deadline, "{} has not made a container below strace after 30 s", runtime.name);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
+    tracer.wait().context("wait for strace").map(drop)
 }
 
 fn resident(pid: i32) -> Result<Resident> {
@@ -161,7 +191,7 @@ fn supervisor(site: &Site, runtime: &Runtime) -> Result<Resident> {
     let mine: Vec<i32> = pids.filter(of_it).collect();
     ensure!(mine.len() == 1, "there should be one supervisor, not {mine:?}");
     // It settles: what it needed to start is given back.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(200));
     let found = resident(mine[0]);
     // Only a call over its socket ends it in good order; it has no containers to look after.
     let process = Init::of(mine[0])?;
