@@ -69,11 +69,11 @@ pub fn exec_in(env: &Env, mut request: ExecRequest, stored: &Stored) -> Result<L
     }
     pintle_runtime_plan::spec::check_process_labels(&request.process, security())?;
     let init = open_init(stored)?;
-    if !env.caller.may_mount() {
+    if !env.caller()?.may_mount() {
         until_visible(stored, &init, status)?;
     }
-    pintle_runtime_plan::rootless::check_exec(&request.process, &inside(env, stored))?;
-    let plan = plan_exec(&plan_request(env, &request, stored));
+    pintle_runtime_plan::rootless::check_exec(&request.process, &inside(env, stored)?)?;
+    let plan = plan_exec(&plan_request(env, &request, stored)?);
     let mut slots = Slots::new(plan.slots);
     slots.put(Slot::INIT, init);
     if let Some([stdin, stdout, stderr]) = request.stdio.take() {
@@ -85,7 +85,7 @@ pub fn exec_in(env: &Env, mut request: ExecRequest, stored: &Stored) -> Result<L
     launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Exec, &mut guest)
 }
 
-fn plan_request<'a>(env: &'a Env, request: &'a ExecRequest, stored: &'a Stored) -> Plan<'a> {
+fn plan_request<'a>(env: &'a Env, request: &'a ExecRequest, stored: &'a Stored) -> Result<Plan<'a>> {
     let pid = stored.init_process_pid;
     let differs = |ns: &str| {
         let link = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{ns}")).ok();
@@ -93,26 +93,27 @@ fn plan_request<'a>(env: &'a Env, request: &'a ExecRequest, stored: &'a Stored) 
     };
     let root = PathBuf::from(format!("/proc/{pid}/root"));
     let private_mounts = differs("mnt");
-    Plan {
+    Ok(Plan {
         process: &request.process,
         linux: stored.config.linux().as_ref(),
         join: NAMESPACES.iter().filter(|(ns, _)| differs(ns)).fold(0, |kinds, (_, bit)| kinds | bit),
         cgroup: match (&request.join, moved_by(request, stored)) {
             (Some(join), _) => join.clone(),
             (None, Some(_)) => CgroupJoin::None,
-            (None, None) => open_to_us(env, join_cgroup(stored)),
+            (None, None) => open_to_us(env, join_cgroup(stored))?,
         },
+        moved: moved_by(request, stored).is_some() || stored.intel_rdt.is_some(),
         pid_ns: differs("pid").then(|| c(&format!("/proc/{pid}/ns/pid"))),
         user_ns: differs("user").then(|| c(&format!("/proc/{pid}/ns/user"))),
         chroot: (!private_mounts).then(|| c(&root.to_string_lossy())),
-        caller: &env.caller,
+        caller: env.caller()?,
         preserve_fds: request.preserve_fds,
         listen_fds: crate::container::listening(),
         stdio_passed: request.stdio.is_some(),
         home: passwd::home_if_unset(&request.process, &root),
         no_new_keyring: stored.no_new_keyring,
         id: &stored.id,
-    }
+    })
 }
 
 /// On v2 a container that manages cgroups of its own has none of its processes at the top: join init's.
@@ -144,31 +145,33 @@ fn until_visible(stored: &Stored, init: &OwnedFd, status: Status) -> Result<()> 
 }
 
 /// What is mapped in the container.
-fn inside(env: &Env, stored: &Stored) -> Inside {
+fn inside(env: &Env, stored: &Stored) -> Result<Inside> {
     let namespaces = stored.config.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
-    if !env.caller.in_user_namespace() && !namespaces.clone().any(|ns| ns.typ() == LinuxNamespaceType::User) {
-        return Inside::default();
+    if !env.caller()?.in_user_namespace() && !namespaces.clone().any(|ns| ns.typ() == LinuxNamespaceType::User) {
+        return Ok(Inside::default());
     }
     let pid = stored.init_process_pid;
     let map =
         |file: &str| crate::text::read(format!("/proc/{pid}/{file}")).ok().map(|text| crate::caller::parse(&text));
     let setgroups_denied = crate::caller::denies_setgroups(&pid.to_string());
-    Inside { uids: map("uid_map"), gids: map("gid_map"), setgroups_denied }
+    Ok(Inside { uids: map("uid_map"), gids: map("gid_map"), setgroups_denied })
 }
 
 /// A rootless caller may call from where no process may move into the container's cgroup (a login session, which systemd
 /// does not delegate): the process then stays with its caller, as with runc.
-fn open_to_us(env: &Env, join: CgroupJoin) -> CgroupJoin {
-    match (&join, &env.layout) {
+fn open_to_us(env: &Env, join: CgroupJoin) -> Result<CgroupJoin> {
+    if env.need()? == Need::All {
+        return Ok(join);
+    }
+    Ok(match (&join, env.layout()?) {
         (CgroupJoin::Into(path), Layout::V2([mount]))
-            if env.need == Need::WhatIsOpen
-                && may_enter(mount, Path::new(OsStr::from_bytes(path.to_bytes()))).is_err() =>
+            if may_enter(mount, Path::new(OsStr::from_bytes(path.to_bytes()))).is_err() =>
         {
             crate::log::warn("the container's cgroup is closed to us here: the process stays in the caller's");
             CgroupJoin::None
         }
         _ => join,
-    }
+    })
 }
 
 fn has_children(directory: &std::path::Path) -> bool {

@@ -46,7 +46,7 @@ pub enum Until {
 
 /// What the caller does at the points of a launch.
 pub trait Witness {
-    /// The child exists and waits: write its pid down.
+    /// The child exists, and waits or makes its namespaces: write its pid down, make what it will be handed.
     fn born(&mut self, pid: i32) -> Result<()>;
     /// prestart and createRuntime hooks are due.
     fn hooks(&mut self, pid: i32) -> Result<()>;
@@ -258,18 +258,22 @@ fn converse(plan: &InitPlan, launched: &mut Launched, until: Until, witness: &mu
     }
     witness.born(launched.pid)?;
     let what = || "talk to the container's first process".to_owned();
-    launched.channel.go().or_else(died_early).doing(what)?;
+    if plan.child.iter().any(|step| matches!(step, Step::WaitForGo { .. })) {
+        let handed = open_handed(plan)?;
+        let handed: Vec<_> = handed.iter().map(OwnedFd::as_fd).collect();
+        launched.channel.go(&handed).or_else(died_early).doing(what)?;
+    }
     loop {
         match launched.channel.next().doing(what)? {
             News::Failed { step, errno } => return Err(failure(plan, step, errno)),
             News::Warned { step, errno } => launched.warnings.push(sentence(&plan.child, step as usize, errno)),
             News::Reached(Point::Hooks) => {
                 witness.hooks(launched.pid)?;
-                launched.channel.go().doing(what)?;
+                launched.channel.go(&[]).doing(what)?;
             }
             News::Reached(Point::Rlimits) => {
                 plan.rlimits.iter().try_for_each(|limit| set_rlimit(*limit, launched.pid))?;
-                launched.channel.go().doing(what)?;
+                launched.channel.go(&[]).doing(what)?;
             }
             News::Console(master) => launched.console = Some(master),
             News::Listener(listener) => launched.listener = Some(listener),
@@ -278,6 +282,14 @@ fn converse(plan: &InitPlan, launched: &mut Launched, until: Until, witness: &mu
             News::Ended => return Err(ended_early(launched)),
         }
     }
+}
+
+fn open_handed(plan: &InitPlan) -> Result<Vec<OwnedFd>> {
+    let open = |path: &std::ffi::CString| {
+        let file = pintle_sys::open::at(nix::fcntl::AT_FDCWD, path, libc::O_WRONLY, 0);
+        file.doing(|| format!("open {}", path.to_string_lossy()))
+    };
+    plan.handed.iter().map(open).collect()
 }
 
 /// A child that failed before the go left its message in the channel: read that, not the broken pipe.

@@ -4,6 +4,7 @@
 //! Owns: processes in namespaces and cgroups. Does not own: images, networks, Kubernetes. One thread, always: a
 //! forked child may then use everything its parent had.
 
+#![cfg_attr(not(test), no_main)]
 #![warn(clippy::print_stdout, clippy::print_stderr)] // They panic when nobody reads; `sys::out` does not.
 
 mod beneath;
@@ -37,10 +38,15 @@ mod text;
 mod walk;
 mod worker;
 
-fn main() -> std::process::ExitCode {
+#[cfg(not(test))]
+pintle_sys::main!(run);
+
+/// Gives the exit code.
+#[cfg_attr(test, expect(dead_code, reason = "the harness has a main of its own"))]
+fn run() -> i32 {
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let name = args.first().and_then(|path| std::path::Path::new(path).file_name());
     let code =
         if name.is_some_and(|name| name == containerd::NAME) { containerd::run(&args) } else { commands::run(&args) };
-    std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
+    u8::try_from(code).map_or(1, i32::from)
 }

@@ -1,9 +1,9 @@
 //! Keeps containers from overwriting this program (CVE-2019-5736).
 //!
 //! A process in a container can come to hold /proc/<pid>/exe of ours, as its own entrypoint even. So before anything
-//! touches a container the program re-executes itself from a detached, read-only copy of its mount: no path leads
-//! there, opening it for writing is EROFS, and after the exec nobody has a handle to remount it. Costs one exec and
-//! no memory. Where mounts cannot be cloned (no CAP_SYS_ADMIN, Linux < 5.12) a sealed memfd does the same.
+//! touches a container the program runs from a detached, read-only copy of its mount: no path leads there, opening it for
+//! writing is EROFS, and afterwards nobody has a handle to remount it. What comes before the C library does that
+//! (sys/src/early.rs); where it has not, it is done here by an exec. Where mounts cannot be cloned (no CAP_SYS_ADMIN, Linux < 5.12) a sealed memfd does the same.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,8 +17,11 @@ use pintle_sys::mount::{self, MountAttr, Reach};
 
 use crate::error::{Doing as _, Result};
 
-/// Re-executes unless that has been done. Returns only if it had, or on failure.
+/// Re-executes unless it is protected already. Returns only if it is, or on failure.
 pub fn protect(args: &[OsString]) -> Result<()> {
+    if pintle_sys::early::is_protected() {
+        return Ok(());
+    }
     let what = || "protect this program from its containers".to_owned();
     let exe = std::fs::File::open("/proc/self/exe").doing(what)?;
     if is_protected(&exe) {

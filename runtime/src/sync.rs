@@ -65,14 +65,16 @@ impl ChildEnd {
         self.0.as_raw_fd()
     }
 
-    /// Waits for the parent's byte; its death is EPIPE.
-    pub fn wait_for_go(&self) -> Result<()> {
-        let mut byte = [0; 1];
+    /// Waits for the parent's byte and gives what came with it; the parent's death is EPIPE.
+    pub fn wait_for_go(&self) -> Result<Vec<OwnedFd>> {
+        let (mut byte, mut handed) = ([0; 1], Vec::new());
         loop {
-            match nix::unistd::read(self.0.as_fd(), &mut byte) {
+            match scm::receive(&self.0, &mut byte, &mut handed) {
                 Err(Errno::EINTR) => {}
                 Ok(0) => return Err(Errno::EPIPE),
-                other => return other.map(drop),
+                // There was room for all that can be sent, so it is our limit on descriptors that has cut them off.
+                Err(Errno::ENOBUFS) => return Err(Errno::EMFILE),
+                other => return other.map(|_| handed),
             }
         }
     }
@@ -80,7 +82,7 @@ impl ChildEnd {
     /// Asks the parent to act, and waits.
     pub fn sync(&self, point: Point) -> Result<()> {
         self.send(b'S', 0, point as i32, &[])?;
-        self.wait_for_go()
+        self.wait_for_go().map(drop)
     }
 
     /// Reports a refusal. Nobody listening is fine.
@@ -128,9 +130,9 @@ impl ParentEnd {
         ParentEnd(fd)
     }
 
-    /// Lets the child go on.
-    pub fn go(&self) -> Result<()> {
-        scm::send(&self.0, b"g", &[]).map(drop)
+    /// Lets the child go on, with these.
+    pub fn go(&self, handed: &[BorrowedFd<'_>]) -> Result<()> {
+        scm::send(&self.0, b"g", handed).map(drop)
     }
 
     /// Waits for the next event.

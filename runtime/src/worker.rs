@@ -168,13 +168,14 @@ pub fn enter_pid_ns(pid_ns: Option<&File>) -> Result<()> {
 pub fn create(env: &Env, teller: &Teller<'_>, request: CreateRequest) -> Result<Option<()>> {
     let created = container::create(env, request)?;
     let is_unit = created.is_unit();
+    let own_pid_ns = container::has_own_pid_namespace(created.spec());
     let launched = created.launched;
     let made = Made {
         pid: launched.pid,
         oom_kills: created.cgroups.oom_kills(),
         is_unit,
         cgroups: created.cgroups.paths,
-        own_pid_ns: container::has_own_pid_namespace(&created.spec),
+        own_pid_ns,
         late: launch::late(&created.plan),
         warnings: launched.warnings,
     };

@@ -4,23 +4,9 @@
 
 mod common;
 
-use std::path::PathBuf;
-
 use common::pod::Pod;
-use common::require_root;
+use common::{require_root, static_binary};
 use pintle_shim::{Call, Reply};
-
-/// `bin/pintle-runc`, which `make build` makes; CI builds before it tests.
-fn static_binary() -> Option<PathBuf> {
-    let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../bin/pintle-runc"));
-    let named = std::env::var_os("PINTLE_BIN").map(|dir| PathBuf::from(dir).join("pintle-runc"));
-    let found = named.into_iter().chain([built]).find(|path| path.exists());
-    assert!(found.is_some() || std::env::var_os("CI").is_none(), "CI needs bin/pintle-runc (make build)");
-    if found.is_none() {
-        eprintln!("SKIPPED: needs bin/pintle-runc (make build)");
-    }
-    found
-}
 
 /// Resident and proportional kibibytes of a process.
 fn memory_kib(pid: i32) -> (u64, u64) {

@@ -14,15 +14,10 @@ use crate::{Errno, Result, check};
 pub struct SingleThreaded(());
 
 impl SingleThreaded {
-    /// Asks the kernel how many threads we are. `None` if more than one (or /proc is not there to ask).
+    /// Asks the kernel whether we are one thread: it refuses CLONE_THREAD to others, and it changes nothing (unshare(2)).
     /// The caller promises not to start any afterwards.
     pub fn assert() -> Option<SingleThreaded> {
-        let mut text = [0; 1024];
-        let length = std::io::Read::read(&mut std::fs::File::open("/proc/self/stat").ok()?, &mut text).ok()?;
-        let stat = String::from_utf8_lossy(&text[..length]);
-        // proc_pid_stat(5): num_threads is field 20; fields count from the state (3) after the name's last ')'.
-        let threads = stat.rsplit(')').next()?.split_ascii_whitespace().nth(17)?;
-        (threads == "1").then_some(SingleThreaded(()))
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_THREAD).ok().map(|()| SingleThreaded(()))
     }
 }
 

@@ -7,7 +7,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod cred;
-mod early;
+pub mod early;
 pub mod fd;
 pub mod memory;
 pub mod mount;
@@ -21,6 +21,7 @@ pub mod sched;
 pub mod scm;
 pub mod seccomp;
 pub mod signal;
+pub mod start;
 pub mod tty;
 pub mod xattr;
 

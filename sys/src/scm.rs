@@ -8,7 +8,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, 
 use crate::Result;
 
 /// The most descriptors one message carries here (the kernel's limit is 253).
-pub const FDS_MAX: usize = 8;
+pub const FDS_MAX: usize = 32;
 
 /// Sends `bytes` with `fds` attached to the first; returns how many bytes went. Never raises SIGPIPE.
 pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize> {

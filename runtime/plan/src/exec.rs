@@ -22,6 +22,8 @@ pub struct ExecRequest<'a> {
     pub join: u64,
     /// How to get into the cgroup.
     pub cgroup: CgroupJoin,
+    /// Whether somebody else moves the process somewhere once it is there.
+    pub moved: bool,
     /// Pid namespace of init, if it is another.
     pub pid_ns: Option<CString>,
     /// User namespace of init, likewise.
@@ -48,7 +50,11 @@ pub struct ExecRequest<'a> {
 pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
     let mut slots = Slots::new();
     let mut parent = vec![Step::OpenProc { own: has_labels(request.process) }];
-    let mut child = vec![Step::WaitForGo, Step::NotDumpable];
+    let on_child: Vec<OnChild> = request.process.oom_score_adj().map(OnChild::OomScoreAdj).into_iter().collect();
+    // Nothing is done to it: it need not wait.
+    let alone = on_child.is_empty() && !request.moved;
+    let mut child = if alone { Vec::new() } else { vec![Step::WaitForGo { with: Vec::new() }] };
+    child.push(Step::NotDumpable);
     let into_cgroup = join_cgroup(&request.cgroup, &mut slots, &mut parent, &mut child);
     let (affinity, settle) = affinity(request.process);
     child.push(settle);
@@ -106,7 +112,8 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> InitPlan {
         within,
         clone_flags: 0,
         into_cgroup,
-        on_child: request.process.oom_score_adj().map(OnChild::OomScoreAdj).into_iter().collect(),
+        handed: Vec::new(),
+        on_child,
         runtime_hooks: Vec::new(),
         rlimits: tail.parent_rlimits,
         child,

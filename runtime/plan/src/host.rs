@@ -41,6 +41,8 @@ pub struct Host {
     pub fifo: Option<PathBuf>,
     /// Cgroup membership.
     pub join: CgroupJoin,
+    /// The cgroups of `join` are made while the child makes its namespaces: see [`crate::overlaps`].
+    pub cgroups_later: bool,
     /// v1 hierarchies with the container's paths; empty on a pure v2 host.
     pub hierarchies: Vec<Hierarchy>,
     /// The v2 cgroup on the host that the container is in, if v2 is what is used.

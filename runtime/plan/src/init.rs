@@ -79,6 +79,8 @@ pub(crate) struct Draft<'a> {
     /// How mounts of the host are taken: steps of the parent, or of a child whose parent may not.
     pub trees: Vec<Step>,
     pub warnings: Vec<String>,
+    /// The tmpfs on /dev, if it is ours alone.
+    pub own_dev: Option<Slot>,
     /// User namespaces made for the sake of their maps, so that equal mappings share one.
     pub id_maps: Vec<(Vec<IdRange>, Vec<IdRange>, Slot)>,
 }
@@ -115,15 +117,15 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
         host,
         slots: Slots::new(),
         parent: vec![Step::OpenProc { own: writes_proc(spec) }],
-        child: vec![Step::WaitForGo, Step::NotDumpable],
+        child: Vec::new(),
         trees: Vec::new(),
         warnings: Vec::new(),
+        own_dev: None,
         id_maps: Vec::new(),
     };
     let process = spec.process().clone().unwrap_or_default();
-    let (around, within, clone_flags) = namespaces(&mut draft);
-    let into_cgroup = join_cgroup(&host.join, &mut draft.slots, &mut draft.parent, &mut draft.child);
-    early(&mut draft);
+    let spaces = namespaces(&mut draft);
+    let birth = birth(&mut draft, &spaces);
     let runtime_hooks = root(&mut draft, &process);
     let tail = process::tail(
         &process,
@@ -144,10 +146,11 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
     InitPlan {
         slots: draft.slots.count(),
         affinity: None,
-        around,
-        within,
-        clone_flags,
-        into_cgroup,
+        around: spaces.around,
+        within: spaces.within,
+        clone_flags: birth.clone_flags,
+        into_cgroup: birth.into_cgroup,
+        handed: birth.handed,
         on_child: on_child(&draft, &process),
         runtime_hooks,
         rlimits: tail.parent_rlimits,
@@ -159,9 +162,9 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
 }
 
 /// A namespace given by path is entered before the clone (the child could not, once in its own user namespace), except a
-/// mount namespace, which would take the parent's files away. Gives who enters what, and the clone's flags.
-fn namespaces(draft: &mut Draft<'_>) -> (Vec<Enter>, Vec<Enter>, u64) {
-    let (mut others, mut flags, mut user) = (Vec::new(), 0, None);
+/// mount namespace, which would take the parent's files away.
+fn namespaces(draft: &mut Draft<'_>) -> Namespaces {
+    let (mut others, mut made, mut user, mut time, mut mount) = (Vec::new(), 0, None, None, None);
     let list = draft.linux().and_then(|linux| linux.namespaces().clone()).unwrap_or_default();
     for ns in &list {
         let (kind, bit) = (ns.typ(), ns.typ() as u64);
@@ -169,23 +172,84 @@ fn namespaces(draft: &mut Draft<'_>) -> (Vec<Enter>, Vec<Enter>, u64) {
         match (kind, path) {
             // The new cgroup namespace is rooted where its maker is: unshared by the child once it joined.
             (Ns::Cgroup, None) => {}
-            // Before the child hides itself: its own timens_offsets would be hidden from it as well.
-            (Ns::Time, None) => draft.child.insert(1, Step::NewTime { offsets: time_offsets(draft.linux()) }),
-            (_, None) => flags |= bit,
+            (Ns::Time, None) => time = Some(Step::NewTime { offsets: time_offsets(draft.linux()) }),
+            (_, None) => made |= bit,
             (_, Some(path)) => {
                 let slot = draft.slots.take();
                 draft.parent.push(Step::Open { path: c(path), flags: 0, into: slot });
                 let what = format!("{} at {}", kind_name(kind), path.display());
                 match kind {
                     Ns::User => user = Some(Enter { ns: slot, kind: bit, what }),
-                    Ns::Mount => draft.child.push(Step::JoinNs { ns: slot, kinds: bit, what }),
+                    Ns::Mount => mount = Some(Step::JoinNs { ns: slot, kinds: bit, what }),
                     _ => others.push(Enter { ns: slot, kind: bit, what }),
                 }
             }
         }
     }
     let (around, within) = draft.host.caller.enter(others, user);
-    (around, within, flags & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWNET | 0x0c00_0000))
+    let made = made & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWNET | 0x0c00_0000);
+    Namespaces { around, within, made, time, mount }
+}
+
+/// Where the child's namespaces come from.
+struct Namespaces {
+    around: Vec<Enter>,
+    within: Vec<Enter>,
+    /// CLONE_NEW* of those that are new, the cgroup and the time namespace excepted.
+    made: u64,
+    time: Option<Step>,
+    mount: Option<Step>,
+}
+
+/// How the child comes into being.
+struct Birth {
+    clone_flags: u64,
+    into_cgroup: Option<Slot>,
+    handed: Vec<CString>,
+}
+
+/// Whether the child may make its namespaces itself, all but the pid namespace, while the parent makes its cgroups: making
+/// a network namespace takes as long as nine cgroups. With a user namespace the clone makes all, so that they belong to it;
+/// network devices are moved to the child as soon as it is there.
+pub fn overlaps(spec: &Spec) -> bool {
+    let Some(linux) = spec.linux() else { return true };
+    let user = linux.namespaces().iter().flatten().any(|ns| ns.typ() == Ns::User);
+    !user && linux.net_devices().as_ref().is_none_or(|devices| devices.is_empty())
+}
+
+fn birth(draft: &mut Draft<'_>, spaces: &Namespaces) -> Birth {
+    let go = |with: Vec<Slot>| Step::WaitForGo { with };
+    // A time namespace comes before the child hides itself: its own timens_offsets would be hidden from it as well.
+    if !draft.host.cgroups_later {
+        draft.child.push(go(Vec::new()));
+        draft.child.extend(spaces.time.iter().cloned());
+        draft.child.push(Step::NotDumpable);
+        draft.child.extend(spaces.mount.iter().cloned());
+        let into_cgroup = join_cgroup(&draft.host.join, &mut draft.slots, &mut draft.parent, &mut draft.child);
+        in_cgroup(draft);
+        session(draft);
+        return Birth { clone_flags: spaces.made, into_cgroup, handed: Vec::new() };
+    }
+    let (clone_flags, kinds) = (spaces.made & CLONE_NEWPID, spaces.made & !CLONE_NEWPID);
+    draft.child.extend(spaces.time.iter().cloned());
+    draft.child.push(Step::NotDumpable);
+    if kinds != 0 {
+        draft.child.push(Step::Unshare { kinds });
+    }
+    draft.child.extend(spaces.mount.iter().cloned());
+    session(draft);
+    // What can be opened once it is made, and the steps that write to it.
+    let (mut opened, mut joins) = (Vec::new(), Vec::new());
+    let into_cgroup = join_cgroup(&draft.host.join, &mut draft.slots, &mut opened, &mut joins);
+    let open = |step| match step {
+        Step::Open { path, into, .. } => Some((path, into)),
+        _ => None,
+    };
+    let (handed, with) = opened.into_iter().filter_map(open).unzip();
+    draft.child.push(go(with));
+    draft.child.extend(joins);
+    in_cgroup(draft);
+    Birth { clone_flags, into_cgroup, handed }
 }
 
 fn kind_name(kind: Ns) -> &'static str {
@@ -237,7 +301,7 @@ fn on_child(draft: &Draft<'_>, process: &Process) -> Vec<OnChild> {
     steps
 }
 
-fn early(draft: &mut Draft<'_>) {
+fn in_cgroup(draft: &mut Draft<'_>) {
     draft.child.push(Step::FreeAffinity);
     if draft.has(Ns::User) {
         draft.child.push(Step::BecomeRoot);
@@ -245,6 +309,9 @@ fn early(draft: &mut Draft<'_>) {
     if draft.makes(Ns::Cgroup) {
         draft.child.push(Step::Unshare { kinds: CLONE_NEWCGROUP });
     }
+}
+
+fn session(draft: &mut Draft<'_>) {
     draft.child.push(Step::NewSession);
     if !draft.host.no_new_keyring {
         draft.child.push(Step::JoinKeyring { name: c(format!("_ses.{}", draft.host.id)) });

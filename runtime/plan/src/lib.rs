@@ -33,6 +33,6 @@ pub use caller::Caller;
 pub use checks::Security;
 pub use exec::{ExecRequest, plan_exec};
 pub use host::{CgroupJoin, Hierarchy, Host};
-pub use init::{convert_hooks, plan_init};
+pub use init::{convert_hooks, overlaps, plan_init};
 pub use spec::{ConfigError, parse_process, parse_spec, validate};
 pub use step::{InitPlan, Slot, Step};

@@ -38,7 +38,8 @@ const DEV_LINKS: [(&str, &str); 5] = [
 
 /// Plans all mounts, then /dev.
 pub(crate) fn plan(draft: &mut Draft<'_>) {
-    for mount in draft.spec.mounts().iter().flatten() {
+    let spec = draft.spec;
+    for mount in spec.mounts().iter().flatten() {
         let options = Options::parse(mount.options().as_deref().unwrap_or_default());
         let kind = mount.typ().as_deref().unwrap_or_default();
         match kind {
@@ -50,6 +51,30 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
     if needs_dev(draft) {
         devices(draft);
     }
+    if let Some(own) = draft.own_dev.take() {
+        draft.child.push(Step::Close(own));
+    }
+}
+
+/// Whether a mount is the one tmpfs on /dev, empty and nobody's but ours: no image and no volume can have a say in what is
+/// made in it.
+fn is_own_dev(draft: &Draft<'_>, mount: &Mount, kind: &str, options: &Options) -> bool {
+    let on_dev = |mount: &&Mount| same_path(mount.destination(), Path::new("/dev"));
+    kind == "tmpfs"
+        && on_dev(&mount)
+        && !options.copy_up
+        && draft.spec.mounts().iter().flatten().filter(on_dev).count() == 1
+}
+
+/// Opens where a file system is to be mounted.
+fn open_place(draft: &mut Draft<'_>, mount: &Mount, kind: &str, on: Slot) {
+    let (target, into) = (target(mount.destination()), on);
+    let in_dev = target.walk.len() == 2 && target.walk[0].1.as_c_str() == c"dev";
+    draft.child.push(match draft.own_dev {
+        _ if kind == "proc" || kind == "sysfs" => Step::OpenRealDir { target, into },
+        Some(own) if in_dev && target.walk[1].1.as_c_str() != c".." => Step::OpenInOwn { own, target, into },
+        _ => Step::OpenTarget { target, make: Some(Make::Dir), into },
+    });
 }
 
 /// Mounts over /dev that come from the host are taken as they are.
@@ -142,13 +167,9 @@ fn set_propagation(steps: &mut Vec<Step>, mount: Slot, flags: u64) {
 }
 
 fn file_system(draft: &mut Draft<'_>, mount: &Mount, kind: &str, options: &Options) {
-    let destination = target(mount.destination());
-    if kind == "proc" || kind == "sysfs" {
-        draft.child.push(Step::RequireRealDir { target: destination.clone() });
-    }
     let (on, made) = (draft.slots.take(), draft.slots.take());
-    let path = destination.path.clone();
-    draft.child.push(Step::OpenTarget { target: destination, make: Some(Make::Dir), into: on });
+    let path = target(mount.destination()).path;
+    open_place(draft, mount, kind, on);
     let has_mode = options.data.iter().any(|option| option.starts_with("mode="));
     let at_the_end = kind == "tmpfs" && same_path(mount.destination(), Path::new("/dev"));
     let late = if at_the_end { options.attr.set & RDONLY } else { 0 };
@@ -177,7 +198,11 @@ fn file_system(draft: &mut Draft<'_>, mount: &Mount, kind: &str, options: &Optio
     draft.child.push(Step::CheckProcTarget { mount: made, on, path: path.clone() });
     draft.child.push(Step::Attach { mount: made, on, path });
     draft.child.push(Step::Close(on));
-    draft.child.push(Step::Close(made));
+    if is_own_dev(draft, mount, kind, options) {
+        draft.own_dev = Some(made);
+    } else {
+        draft.child.push(Step::Close(made));
+    }
 }
 
 /// File systems without a device behind them: read-only is a matter of the mount. Of the others the superblock is
@@ -222,7 +247,7 @@ fn cgroup_v2(draft: &mut Draft<'_>, mount: &Mount, options: &Options) {
         return file_system(draft, mount, "cgroup2", &options);
     }
     let source = draft.host.unified.clone().unwrap_or_else(|| PathBuf::from("/sys/fs/cgroup"));
-    bind_at(draft, &source, mount.destination(), options.attr);
+    bind_at(draft, &source, mount.destination(), options.attr, Taken::AsUsual);
 }
 
 /// A tmpfs with one directory per hierarchy, the container's own cgroup in each.
@@ -256,11 +281,13 @@ fn cgroup_v1(draft: &mut Draft<'_>, mount: &Mount, options: &Options) {
             file_system(draft, &inner, "cgroup", &options);
         } else {
             let source = hierarchy.mountpoint.join(hierarchy.path.trim_start_matches('/'));
-            bind_at(draft, &source, &at, options.attr);
+            // Made by now for the child, and perhaps not yet for the parent.
+            let taken = if draft.host.cgroups_later { Taken::ByChild } else { Taken::AsUsual };
+            bind_at(draft, &source, &at, options.attr, taken);
         }
         for controller in hierarchy.controllers.iter().filter(|one| name != one.as_str() && !one.starts_with("name=")) {
             let link = target(&mount.destination().join(controller));
-            draft.child.push(Step::Symlink { target: link, points_to: c(&name) });
+            draft.child.push(Step::Symlink { target: link, points_to: c(&name), own: None });
         }
     }
     let readonly = Attr { set: options.attr.set & RDONLY, ..Attr::default() };
@@ -269,11 +296,24 @@ fn cgroup_v1(draft: &mut Draft<'_>, mount: &Mount, options: &Options) {
     draft.child.push(Step::Close(made));
 }
 
-fn bind_at(draft: &mut Draft<'_>, source: &Path, destination: &Path, attr: Attr) -> Slot {
+/// Who takes a mount of the host.
+#[derive(Clone, Copy)]
+enum Taken {
+    /// The parent, if it may.
+    AsUsual,
+    /// The child, before it covers `/`.
+    ByChild,
+}
+
+fn bind_at(draft: &mut Draft<'_>, source: &Path, destination: &Path, attr: Attr, taken: Taken) -> Slot {
     let (tree, on) = (draft.slots.take(), draft.slots.take());
-    draft.taker().push(Step::CloneTree { path: c(source), recursive: true, into: tree });
-    set_attr(draft.taker(), tree, attr, false);
-    set_propagation(draft.taker(), tree, MS_PRIVATE | MS_REC);
+    let taker = match taken {
+        Taken::AsUsual => draft.taker(),
+        Taken::ByChild => &mut draft.trees,
+    };
+    taker.push(Step::CloneTree { path: c(source), recursive: true, into: tree });
+    set_attr(taker, tree, attr, false);
+    set_propagation(taker, tree, MS_PRIVATE | MS_REC);
     let destination = target(destination);
     let path = destination.path.clone();
     draft.child.push(Step::OpenTarget { target: destination, make: Some(Make::Like(tree)), into: on });
@@ -284,6 +324,9 @@ fn bind_at(draft: &mut Draft<'_>, source: &Path, destination: &Path, attr: Attr)
 }
 
 fn devices(draft: &mut Draft<'_>) {
+    if let Some(own) = draft.own_dev {
+        draft.child.push(Step::CheckOwn { own, path: c("/dev") });
+    }
     let listed = draft.linux().and_then(|linux| linux.devices().clone()).unwrap_or_default();
     for (path, major, minor) in DEFAULT_DEVICES {
         if !listed.iter().any(|device| same_path(device.path(), Path::new(path))) {
@@ -300,10 +343,10 @@ fn devices(draft: &mut Draft<'_>) {
         let number = (device.major().max(0) as u32, device.minor().max(0) as u32);
         node(draft, device.path(), mode, number, (device.uid().unwrap_or(0), device.gid().unwrap_or(0)));
     }
-    for (link, points_to) in DEV_LINKS {
-        draft.child.push(Step::Symlink { target: target(Path::new(link)), points_to: c(points_to) });
+    let own = draft.own_dev;
+    for (link, points_to) in DEV_LINKS.iter().chain(&[("/dev/ptmx", "pts/ptmx")]) {
+        draft.child.push(Step::Symlink { target: target(Path::new(link)), points_to: c(points_to), own });
     }
-    draft.child.push(Step::Symlink { target: target(Path::new("/dev/ptmx")), points_to: c("pts/ptmx") });
 }
 
 fn type_bits(device: &LinuxDevice) -> u32 {
@@ -322,9 +365,15 @@ fn may_mknod(draft: &Draft<'_>, mode: u32) -> bool {
 /// Where nodes cannot be made, the host's is bound.
 fn node(draft: &mut Draft<'_>, path: &Path, mode: u32, number: (u32, u32), owner: (u32, u32)) {
     if may_mknod(draft, mode) {
-        draft.child.push(Step::MakeNode(Node { target: target(path), mode, number, owner }));
+        let target = target(path);
+        // Ours are root's; what is in a directory below is made step by step.
+        let caller = &draft.host.caller;
+        let plain =
+            target.walk.len() == 2 && target.walk[0].1.as_c_str() == c"dev" && target.walk[1].1.as_c_str() != c"..";
+        let own = draft.own_dev.filter(|_| plain && owner == (0, 0) && (caller.uid, caller.gid) == (0, 0));
+        draft.child.push(Step::MakeNode(Node { target, mode, number, owner, own }));
     } else {
-        let tree = bind_at(draft, path, path, Attr::default());
+        let tree = bind_at(draft, path, path, Attr::default(), Taken::AsUsual);
         draft.taker().push(Step::RequireDevice { tree, kind: mode & S_IFMT, number, path: target(path).path });
     }
 }

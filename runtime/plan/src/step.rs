@@ -35,8 +35,10 @@ impl Slot {
     pub const INIT: Slot = Slot(8);
     /// The host's /dev/null.
     pub const NULL: Slot = Slot(9);
+    /// The container's /dev/null, verified.
+    pub const OWN_NULL: Slot = Slot(10);
     /// The first number plans may use freely.
-    pub const FIRST_FREE: u16 = 10;
+    pub const FIRST_FREE: u16 = 11;
 }
 
 /// A path inside the container, split so that missing parents can be made one by one beneath the root.
@@ -131,6 +133,8 @@ pub struct Node {
     pub number: (u32, u32),
     /// Owner and group.
     pub owner: (u32, u32),
+    /// A directory of our own that it is in.
+    pub own: Option<Slot>,
 }
 
 /// One resource limit.
@@ -198,8 +202,8 @@ pub enum Step {
     /// Forget a descriptor.
     Close(Slot),
 
-    /// Wait until the parent has recorded us.
-    WaitForGo,
+    /// Wait until the parent has recorded us; it hands these over.
+    WaitForGo { with: Vec<Slot> },
     /// Ask the parent to act.
     Sync(Point),
     /// Write `0` into an opened `tasks` or `cgroup.procs`.
@@ -226,20 +230,24 @@ pub enum Step {
     NewMount(NewMount),
     /// Open (and make, if asked) a path beneath the root.
     OpenTarget { target: Target, make: Option<Make>, into: Slot },
+    /// Open (and make) a directory beneath the root, without any symlink on the way (proc and sysfs).
+    OpenRealDir { target: Target, into: Slot },
+    /// Make and open a directory in one of our own, or as [`Step::OpenTarget`] where it is not ours.
+    OpenInOwn { own: Slot, target: Target, into: Slot },
+    /// Forget a directory of our own if `path` no longer leads to it: a later mount has covered it.
+    CheckOwn { own: Slot, path: CString },
     /// Attach a detached mount.
     Attach { mount: Slot, on: Slot, path: CString },
     /// Refuse a target in /proc but for a few files; /proc itself takes only a procfs.
     CheckProcTarget { mount: Slot, on: Slot, path: CString },
-    /// Refuse the target unless it is a real directory and not a symlink's (proc and sysfs).
-    RequireRealDir { target: Target },
     /// Copy the covered directory's content into the new mount (tmpcopyup).
     CopyUp { from: Slot, to: Slot },
     /// Make a device node and verify it.
     MakeNode(Node),
     /// Refuse a tree that is not the device it should be: its type bits and number.
     RequireDevice { tree: Slot, kind: u32, number: (u32, u32), path: CString },
-    /// Make a symlink beneath the root; an existing file stays.
-    Symlink { target: Target, points_to: CString },
+    /// Make a symlink beneath the root, in a directory of our own if there is one; an existing file stays.
+    Symlink { target: Target, points_to: CString, own: Option<Slot> },
     /// Run hooks here.
     RunHooks { point: &'static str, hooks: Vec<Hook>, state: Vec<u8> },
     /// pivot_root and let the old root go.
@@ -395,6 +403,8 @@ pub struct InitPlan {
     pub clone_flags: u64,
     /// The slot of a cgroup v2 directory to be born in.
     pub into_cgroup: Option<Slot>,
+    /// Files the parent opens for writing when the child has been recorded, for [`Step::WaitForGo`].
+    pub handed: Vec<CString>,
     /// What the parent does to the child.
     pub on_child: Vec<OnChild>,
     /// prestart and createRuntime hooks, which the parent runs at [`Point::Hooks`].
@@ -431,7 +441,7 @@ impl fmt::Display for Step {
             }
             Step::MakeUserNs { .. } => write!(f, "make a user namespace for mapping the ids of a mount"),
             Step::Close(_) => write!(f, "close a descriptor"),
-            Step::WaitForGo => write!(f, "hear from the parent"),
+            Step::WaitForGo { .. } => write!(f, "hear from the parent"),
             Step::Sync(Point::Hooks) => write!(f, "run prestart and createRuntime hooks"),
             Step::Sync(Point::Rlimits) => write!(f, "have resource limits set"),
             Step::JoinCgroup { controller, .. } => write!(f, "join the {controller} cgroup"),
@@ -452,7 +462,9 @@ impl fmt::Display for Step {
             Step::CheckProcTarget { path, .. } => {
                 write!(f, "mount on {path:?}: it is inside /proc, where only a few files may be covered")
             }
-            Step::RequireRealDir { target } => {
+            Step::OpenInOwn { target, .. } => write!(f, "make {:?} in the root file system", target.path),
+            Step::CheckOwn { path, .. } => write!(f, "look at what is mounted on {path:?}"),
+            Step::OpenRealDir { target, .. } => {
                 write!(f, "mount on {:?}, which must be a real directory and not behind a symlink", target.path)
             }
             Step::CopyUp { .. } => write!(f, "copy the covered directory up"),
@@ -462,7 +474,7 @@ impl fmt::Display for Step {
             Step::RequireDevice { number, path, .. } => {
                 write!(f, "use the host's {path:?} as device {}:{}, which it is not", number.0, number.1)
             }
-            Step::Symlink { target, points_to } => write!(f, "link {:?} to {points_to:?}", target.path),
+            Step::Symlink { target, points_to, .. } => write!(f, "link {:?} to {points_to:?}", target.path),
             Step::RunHooks { point, .. } => write!(f, "run {point} hooks"),
             Step::Pivot => write!(f, "pivot_root"),
             Step::MoveRoot => write!(f, "move the root over /"),

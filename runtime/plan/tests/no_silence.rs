@@ -78,6 +78,7 @@ fn exec(spec: &Spec) -> pintle_runtime_plan::InitPlan {
         linux: spec.linux().as_ref(),
         join: 0,
         cgroup: CgroupJoin::None,
+        moved: false,
         pid_ns: None,
         user_ns: None,
         chroot: None,

@@ -98,9 +98,6 @@ impl Cgroups {
 
     /// Refuses cgroups that others use: their processes would get our limits, and be killed with ours.
     pub fn require_unused(&self) -> Result<()> {
-        if !self.paths.values().any(|path| path.exists()) {
-            return Ok(());
-        }
         match self.pids()?.len() {
             0 if self.is_frozen() => Err(Error::WrongState("container's cgroup unexpectedly frozen".to_owned())),
             0 => Ok(()),

@@ -2,7 +2,7 @@
 
 use super::args::{Flag, Order, Parsed, switch, value};
 use super::{Command, Invocation, options, relay};
-use crate::container::{self, CreateRequest, Created, Env, Force};
+use crate::container::{self, Begins, CreateRequest, Created, Env, Force};
 use crate::error::{Doing as _, Result};
 
 const CREATE_FLAGS: &[Flag] = &[
@@ -60,6 +60,16 @@ enum Attachment {
     Foreground,
 }
 
+/// `run` would start it next. It waits for that only where something happens in between: its terminal or its seccomp
+/// listener is handed on, or startContainer hooks run for a time in which signals are forwarded.
+fn begins(command: &str, spec: &oci_spec::runtime::Spec, terminal: bool) -> Begins {
+    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let listener = seccomp.is_some_and(|seccomp| seccomp.listener_path().is_some());
+    let between = terminal || listener || hooks.is_some_and(|hooks| !hooks.is_empty());
+    if command == "run" && !between { Begins::AtOnce } else { Begins::WhenTold }
+}
+
 fn make(invocation: &Invocation, env: &Env, attachment: Attachment, command: &str) -> Result<Created> {
     let own: &Parsed = &invocation.own;
     let id = invocation.id(command)?.to_owned();
@@ -78,6 +88,7 @@ fn make(invocation: &Invocation, env: &Env, attachment: Attachment, command: &st
         no_new_keyring: own.has("no-new-keyring"),
         preserve_fds,
         driver: options::driver(&invocation.global),
+        begins: begins(command, &spec, terminal),
     };
     let mut created = container::create_from(env, request, spec)?;
     let pid = created.launched.pid;

@@ -45,7 +45,7 @@ fn run(invocation: &Invocation) -> Result<i32> {
         return tell("stats", id, Some(&stats(&stored, &cgroups))).map(|()| 0);
     }
     let kills = Kills::since(cgroups.oom_kills(), cgroups.clone());
-    let kills = if stored.systemd.is_some() { kills.of_unit(&env.layout) } else { kills };
+    let kills = if stored.systemd.is_some() { kills.of_unit(env.layout()?) } else { kills };
     follow(id, &stored, kills, interval).map(|()| 0)
 }
 

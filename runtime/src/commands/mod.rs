@@ -116,7 +116,7 @@ impl Invocation {
             Some("false") => Rootless::No,
             _auto => Rootless::Auto,
         };
-        Env::observe(self.root()?, rootless)
+        Env::new(self.root()?, rootless)
     }
 
     /// The one argument.

@@ -12,7 +12,7 @@ use pintle_runtime_plan::{CgroupJoin, Host, InitPlan, Security, Slot};
 use pintle_sys::Errno;
 
 use super::{Env, destroy, hook_state, run_hooks};
-use crate::cgroup::{Cgroups, Driver};
+use crate::cgroup::{Cgroups, Driver, Need};
 use crate::error::{Doing as _, Error, Result};
 use crate::launch::{self, Launched, Until, Witness};
 use crate::state::{Dir, Status, Stored};
@@ -37,6 +37,17 @@ pub struct CreateRequest {
     pub preserve_fds: u32,
     /// --systemd-cgroup.
     pub driver: Driver,
+    /// When it becomes the program.
+    pub begins: Begins,
+}
+
+/// When a first process becomes the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// When `start` comes to its fifo.
+    WhenTold,
+    /// As soon as it can: its maker would start it next.
+    AtOnce,
 }
 
 /// A created container.
@@ -48,14 +59,18 @@ pub struct Created {
     pub plan: InitPlan,
     /// Its cgroups.
     pub cgroups: Cgroups,
-    /// Its configuration.
-    pub spec: Spec,
     /// What is on disk about it.
     pub(super) stored: Stored,
     pub(super) dir: Dir,
+    pub(super) begins: Begins,
 }
 
 impl Created {
+    /// Its configuration.
+    pub fn spec(&self) -> &Spec {
+        &self.stored.config
+    }
+
     /// Whether its cgroups are systemd's.
     pub fn is_unit(&self) -> bool {
         self.stored.systemd.is_some()
@@ -68,7 +83,8 @@ const JSON_MOST: u64 = 16 << 20;
 /// Reads a file of JSON that somebody else wrote.
 pub fn read_json(file: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
-    let mut text = String::new();
+    // Most are smaller; what is not written to costs nothing.
+    let mut text = String::with_capacity(64 << 10);
     let read = std::fs::File::open(file)?.take(JSON_MOST + 1).read_to_string(&mut text);
     if text.len() as u64 > JSON_MOST { Err(Errno::EFBIG.into()) } else { read.map(|_| text) }
 }
@@ -109,9 +125,10 @@ pub fn create_from(env: &Env, request: CreateRequest, spec: Spec) -> Result<Crea
         bundle: &request.bundle,
         no_new_keyring: request.no_new_keyring,
         driver: request.driver,
+        stdio: request.stdio.as_ref(),
+        order: if may_overlap(env, &request, &spec)? { Order::ChildFirst } else { Order::CgroupsFirst },
     };
     let mut begun = begin(env, new, spec)?;
-    begun.stored.external_descriptors = descriptors(request.stdio.as_ref());
     let made = create_in(env, request, &mut begun);
     if let Err(error) = &made {
         begun.give_up(env, error);
@@ -130,6 +147,27 @@ pub struct New<'a> {
     pub no_new_keyring: bool,
     /// Who makes its cgroups.
     pub driver: Driver,
+    /// Its stdio if that is not ours.
+    pub stdio: Option<&'a [OwnedFd; 3]>,
+    /// What comes first.
+    pub order: Order,
+}
+
+/// What of a container is made first. Whatever it is, the state has been written before cgroups are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Its cgroups: it is born in them, or others make them, or it may have to do without.
+    CgroupsFirst,
+    /// Its first process, which makes its namespaces meanwhile.
+    ChildFirst,
+}
+
+/// Whether the first process can come first.
+fn may_overlap(env: &Env, request: &CreateRequest, spec: &Spec) -> Result<bool> {
+    let files = request.driver == Driver::Files && env.need()? == Need::All;
+    let layout = env.layout()?;
+    let handed = !layout.is_v2() && layout.mounts().len() <= pintle_sys::scm::FDS_MAX;
+    Ok(files && handed && pintle_runtime_plan::overlaps(spec))
 }
 
 /// A container with a name, a place for its cgroups and a state file, and nothing else.
@@ -142,10 +180,11 @@ pub struct Begun {
     pub cgroups: Cgroups,
     place: Option<Place>,
     rdt: Option<rdt::Prepared>,
+    order: Order,
 }
 
-/// Begins a container, new or restored. The state is written before anything else is made: whoever finds the rest of a crash
-/// can clean it.
+/// Begins a container, new or restored. The state is written before anything else is made that would outlive us: whoever finds
+/// the rest of a crash can clean it.
 pub fn begin(env: &Env, new: New<'_>, spec: Spec) -> Result<Begun> {
     let (id, bundle) = (new.id, new.bundle);
     let dir = env.root.container(id)?;
@@ -157,14 +196,14 @@ pub fn begin(env: &Env, new: New<'_>, spec: Spec) -> Result<Begun> {
         return Err(Error::Usage(format!("root.path: {} is not a directory", rootfs.display())));
     }
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
-    pintle_runtime_plan::rootless::check(&spec, &env.caller)?;
+    pintle_runtime_plan::rootless::check(&spec, env.caller()?)?;
     let place = match new.driver {
         Driver::Files => None,
         Driver::Systemd => Some(systemd::place(env, path, id)?),
     };
     let cgroups = match &place {
         Some(place) => place.cgroups.clone(),
-        None => Cgroups::locate(&env.layout, path, id, env.need)?,
+        None => Cgroups::locate(env.layout()?, path, id, env.need()?)?,
     };
     cgroups.require_unused()?;
     let rdt = rdt::prepare(rdt::configured(&spec), id)?;
@@ -181,14 +220,16 @@ pub fn begin(env: &Env, new: New<'_>, spec: Spec) -> Result<Begun> {
         namespace_paths: BTreeMap::new(),
         no_new_keyring: new.no_new_keyring,
         intel_rdt: rdt.as_ref().map(rdt::Prepared::groups),
-        external_descriptors: descriptors(None),
+        external_descriptors: descriptors(new.stdio),
         config: Box::new(spec),
     };
-    if let Err(error) = dir.save(&stored) {
+    if new.order == Order::CgroupsFirst
+        && let Err(error) = dir.save(&stored)
+    {
         let _left_for_delete = destroy(env, &dir, &stored);
         return Err(error);
     }
-    Ok(Begun { dir, stored, cgroups, place, rdt })
+    Ok(Begun { dir, stored, cgroups, place, rdt, order: new.order })
 }
 
 impl Begun {
@@ -200,7 +241,7 @@ impl Begun {
         let spec = &self.stored.config;
         let mut holder = self.place.as_ref().map(|place| place.start(env.proof, spec)).transpose()?.flatten();
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        self.cgroups.create_for(&env.layout, resources)?;
+        self.cgroups.create_for(env.layout()?, resources)?;
         self.stored.cgroup_paths.clone_from(&self.cgroups.paths);
         if let Some(resources) = resources {
             self.cgroups.apply(resources)?;
@@ -235,28 +276,33 @@ fn descriptors(passed: Option<&[OwnedFd; 3]>) -> Vec<String> {
 }
 
 fn create_in(env: &Env, mut request: CreateRequest, begun: &mut Begun) -> Result<Created> {
-    let holder = begun.make(env)?;
-    let Begun { dir, stored, cgroups, .. } = begun;
-    let mut stored = stored.clone();
-    let spec = stored.config.clone();
-    dir.make_fifo()?;
-    let host = observe(env, &request, dir, &stored, cgroups);
-    let plan = pintle_runtime_plan::plan_init(&spec, &host);
+    let holder = match begun.order {
+        Order::CgroupsFirst => begun.make(env)?,
+        Order::ChildFirst => None,
+    };
+    if request.begins == Begins::WhenTold {
+        begun.dir.make_fifo()?;
+    }
+    let host = observe(env, &request, begun)?;
+    let plan = pintle_runtime_plan::plan_init(&begun.stored.config, &host);
     let mut slots = Slots::new(plan.slots);
     if let Some([stdin, stdout, stderr]) = request.stdio.take() {
         slots.put(Slot::STDIN, stdin);
         slots.put(Slot::STDOUT, stdout);
         slots.put(Slot::STDERR, stderr);
     }
-    let mut witness = Creation { env, dir, stored: &mut stored, hooks: &plan.runtime_hooks };
-    let launched = launch::launch(env.proof, &plan, slots, request.preserve_fds, Until::Ready, &mut witness);
-    let launched = launched.map_err(|error| out_of_memory(cgroups).unwrap_or(error))?;
+    let until = if request.begins == Begins::AtOnce { Until::Exec } else { Until::Ready };
+    let mut witness = Creation { env, begun, hooks: &plan.runtime_hooks };
+    let launched = launch::launch(env.proof, &plan, slots, request.preserve_fds, until, &mut witness);
+    let launched = launched.map_err(|error| out_of_memory(&begun.cgroups).unwrap_or(error))?;
     holder.map_or(Ok(()), Holder::leave)?;
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let Begun { dir, stored, cgroups, .. } = begun;
+    let seccomp = stored.config.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     if let (Some(listener), Some(seccomp)) = (&launched.listener, seccomp) {
-        crate::notify::hand_over(listener, seccomp, &stored, launched.pid)?;
+        crate::notify::hand_over(listener, seccomp, stored, launched.pid)?;
     }
-    Ok(Created { launched, plan, cgroups: cgroups.clone(), spec: *spec, stored, dir: dir.clone() })
+    let (stored, cgroups, dir) = (stored.clone(), cgroups.clone(), dir.clone());
+    Ok(Created { launched, plan, cgroups, stored, dir, begins: request.begins })
 }
 
 /// Whatever init seems to have failed of: if the kernel killed somebody for memory, that is the cause to tell.
@@ -265,28 +311,32 @@ fn out_of_memory(cgroups: &Cgroups) -> Option<Error> {
     (cgroups.oom_kills() > 0).then(|| Error::CannotRun(words.to_owned()))
 }
 
-fn observe(env: &Env, request: &CreateRequest, dir: &Dir, stored: &Stored, cgroups: &Cgroups) -> Host {
+fn observe(env: &Env, request: &CreateRequest, begun: &Begun) -> Result<Host> {
+    let Begun { dir, stored, cgroups, .. } = begun;
     let spec = &stored.config;
     let home = spec.process().as_ref().and_then(|process| passwd::home_if_unset(process, &stored.rootfs));
     let state =
         |status: Status| hook_state(stored, Some(0), if status == Status::Created { "created" } else { "creating" });
-    Host {
+    let hooks =
+        if spec.hooks().is_some() { (state(Status::Running), state(Status::Created)) } else { Default::default() };
+    Ok(Host {
         id: stored.id.clone(),
         bundle: stored.bundle.clone(),
         rootfs: stored.rootfs.clone(),
-        fifo: Some(dir.fifo()),
+        fifo: (request.begins == Begins::WhenTold).then(|| dir.fifo()),
         join: if stored.moved_by().is_some() { CgroupJoin::None } else { cgroups.join() },
-        hierarchies: cgroups.hierarchies(&env.layout),
-        unified: cgroups.unified_or_own(&env.layout),
-        caller: env.caller.clone(),
+        cgroups_later: begun.order == Order::ChildFirst,
+        hierarchies: cgroups.hierarchies(env.layout()?),
+        unified: cgroups.unified_or_own(env.layout()?),
+        caller: env.caller()?.clone(),
         no_pivot: request.no_pivot,
         no_new_keyring: request.no_new_keyring,
         preserve_fds: request.preserve_fds,
         listen_fds: listening(),
         stdio_passed: request.stdio.is_some(),
         home,
-        hook_states: (state(Status::Running), state(Status::Created)),
-    }
+        hook_states: hooks,
+    })
 }
 
 /// Which labels this host can apply.
@@ -299,21 +349,25 @@ pub fn security() -> Security {
 
 struct Creation<'a> {
     env: &'a Env,
-    dir: &'a Dir,
-    stored: &'a mut Stored,
+    begun: &'a mut Begun,
     hooks: &'a [Hook],
 }
 
 impl Witness for Creation<'_> {
     fn born(&mut self, pid: i32) -> Result<()> {
-        self.stored.moved_by().map_or(Ok(()), |unit| unit.attach(pid))?;
-        self.stored.born(pid)?;
-        self.dir.save(self.stored)?;
-        self.stored.intel_rdt.iter().try_for_each(|groups| Ok(groups.join(pid)?))
+        let begun = &mut *self.begun;
+        begun.stored.moved_by().map_or(Ok(()), |unit| unit.attach(pid))?;
+        begun.stored.born(pid)?;
+        begun.dir.save(&begun.stored)?;
+        if begun.order == Order::ChildFirst {
+            let _nobody_holds_files = begun.make(self.env)?;
+        }
+        begun.stored.intel_rdt.iter().try_for_each(|groups| Ok(groups.join(pid)?))
     }
 
     fn hooks(&mut self, pid: i32) -> Result<()> {
-        let state = hook_state(self.stored, Some(pid), "creating");
-        run_hooks(self.env, self.hooks, &state, &self.stored.bundle)
+        let stored = &self.begun.stored;
+        let state = hook_state(stored, Some(pid), "creating");
+        run_hooks(self.env, self.hooks, &state, &stored.bundle)
     }
 }

@@ -9,6 +9,7 @@
 
 mod create;
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,7 +23,8 @@ use pintle_sys::clone::SingleThreaded;
 use pintle_sys::{Errno, pidfd};
 
 pub use create::{
-    Begun, CreateRequest, Created, New, begin, create, create_from, listening, load_spec, read_json, security,
+    Begins, Begun, CreateRequest, Created, New, Order, begin, create, create_from, listening, load_spec, read_json,
+    security,
 };
 
 use crate::cgroup::members::wait_for_end;
@@ -42,12 +44,9 @@ pub struct Env {
     pub proof: SingleThreaded,
     /// Where containers are.
     pub root: Root,
-    /// This host's cgroups.
-    pub layout: Layout,
-    /// Who we are.
-    pub caller: Caller,
-    /// What becomes of cgroups that are closed to us.
-    pub need: Need,
+    rootless: Rootless,
+    layout: OnceCell<Layout>,
+    caller: OnceCell<Caller>,
 }
 
 /// --rootless.
@@ -62,18 +61,46 @@ pub enum Rootless {
 }
 
 impl Env {
-    /// Looks around.
+    /// For one command, which looks at what it needs.
+    pub fn new(root: PathBuf, rootless: Rootless) -> Result<Env> {
+        let proof = SingleThreaded::assert()
+            .ok_or_else(|| Error::WrongState("this program must run with one thread".to_owned()))?;
+        Ok(Env { proof, root: Root(root), rootless, layout: OnceCell::new(), caller: OnceCell::new() })
+    }
+
+    /// Looks around now: for who stays, and may be moved elsewhere.
     pub fn observe(root: PathBuf, rootless: Rootless) -> Result<Env> {
-        let proof = SingleThreaded::assert().ok_or_else(|| {
-            Error::WrongState("this program must run with one thread, and /proc must be mounted".to_owned())
-        })?;
-        let caller = crate::caller::observe()?;
-        let need = match rootless {
+        let env = Env::new(root, rootless)?;
+        env.caller()?;
+        env.layout()?;
+        Ok(env)
+    }
+
+    /// This host's cgroups.
+    pub fn layout(&self) -> Result<&Layout> {
+        observed(&self.layout, crate::cgroup::detect)
+    }
+
+    /// Who we are.
+    pub fn caller(&self) -> Result<&Caller> {
+        observed(&self.caller, crate::caller::observe)
+    }
+
+    /// What becomes of cgroups that are closed to us.
+    pub fn need(&self) -> Result<Need> {
+        Ok(match self.rootless {
             Rootless::Yes => Need::WhatIsOpen,
-            Rootless::Auto if caller.is_rootless() => Need::WhatIsOpen,
+            Rootless::Auto if self.caller()?.is_rootless() => Need::WhatIsOpen,
             Rootless::Auto | Rootless::No => Need::All,
-        };
-        Ok(Env { proof, root: Root(root), layout: crate::cgroup::detect()?, caller, need })
+        })
+    }
+}
+
+/// Looks once.
+fn observed<T>(cell: &OnceCell<T>, look: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(found) => Ok(found),
+        None => look().map(|found| cell.get_or_init(|| found)),
     }
 }
 
@@ -144,7 +171,9 @@ pub fn release(env: &Env, id: &str) -> Result<Stored> {
 
 /// OCI start by the one who created it: `run`.
 pub fn start_created(env: &Env, created: &Created) -> Result<()> {
-    knock(&created.dir, &created.launched.pidfd)?;
+    if created.begins == Begins::WhenTold {
+        knock(&created.dir, &created.launched.pidfd)?;
+    }
     poststart(env, &created.stored)
 }
 

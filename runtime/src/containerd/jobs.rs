@@ -91,6 +91,7 @@ impl Server {
             no_new_keyring: options.no_new_keyring,
             preserve_fds: 0,
             driver: if options.systemd_cgroup { Driver::Systemd } else { Driver::Files },
+            begins: container::Begins::WhenTold,
         };
         let worker = Worker::spawn(&self.env, |env, teller| {
             let made = rootfs::mount_all(&bundle, &mounts).and_then(|()| worker::create(env, teller, create));
@@ -243,7 +244,7 @@ impl Server {
         let task = Task {
             id: request.id.clone(),
             bundle: PathBuf::from(&request.bundle),
-            kills: if made.is_unit { kills.of_unit(&self.env.layout) } else { kills },
+            kills: if made.is_unit { kills.of_unit(self.env.layout()?) } else { kills },
             // Without one it is looked whenever a process ends.
             oom_watch: cgroups.watch_oom().ok(),
             cgroups,

@@ -72,7 +72,7 @@ fn write_images(
         rootfs: &stored.rootfs,
         pid: stored.init_process_pid,
         freezer: cgroups.of("freezer"),
-        hierarchies: &cgroups.hierarchies(&env.layout),
+        hierarchies: &cgroups.hierarchies(env.layout()?),
         masked_files: &masked_files(&stored.config, stored.init_process_pid)?,
         inodes: inodes(&stored.config, stored.init_process_pid)?,
         directories: directories.numbers(),

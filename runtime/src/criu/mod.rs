@@ -86,7 +86,7 @@ struct Criu {
 
 /// Whether CRIU would work for this caller at all.
 fn allowed(env: &Env) -> Result<()> {
-    if env.caller.is_rootless() { Err(CriuError::NotRoot.into()) } else { Ok(()) }
+    if env.caller()?.is_rootless() { Err(CriuError::NotRoot.into()) } else { Ok(()) }
 }
 
 impl Criu {

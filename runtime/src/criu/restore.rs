@@ -18,7 +18,7 @@ use super::apart::Apart;
 use super::{Criu, CriuError, DESCRIPTORS, Directories, Session, allowed, c, resolve};
 use crate::beneath::{self, Last};
 use crate::cgroup::Driver;
-use crate::container::{Begun, Env, New, begin, hook_state, run_hooks};
+use crate::container::{Begun, Env, New, Order, begin, hook_state, run_hooks};
 use crate::error::{Doing as _, Error, Result};
 use crate::state::{Dir, Stored};
 use crate::systemd::Holder;
@@ -66,7 +66,14 @@ pub fn restore(env: &Env, request: &Restore, spec: Spec) -> Result<Restored> {
     let text = std::fs::read(&file).doing(|| format!("read {}, which a checkpoint writes", file.display()))?;
     let descriptors: Vec<String> = serde_json::from_slice(&text)
         .map_err(|error| Error::WrongState(format!("{} is damaged: {error}", file.display())))?;
-    let new = New { id: &request.id, bundle: &request.bundle, no_new_keyring: false, driver: request.driver };
+    let new = New {
+        id: &request.id,
+        bundle: &request.bundle,
+        no_new_keyring: false,
+        driver: request.driver,
+        stdio: None,
+        order: Order::CgroupsFirst,
+    };
     let mut begun = begin(env, new, spec)?;
     let restored = Restoring { env, request, criu, descriptors, begun: &mut begun }.run();
     if let Err(error) = &restored {
@@ -122,7 +129,7 @@ impl Restoring<'_> {
             bundle: &stored.bundle,
             rootfs: &stored.rootfs,
             root,
-            hierarchies: &self.begun.cgroups.hierarchies(&self.env.layout),
+            hierarchies: &self.begun.cgroups.hierarchies(self.env.layout()?),
             cgroups: &crate::text::read(&cgroups).doing(|| format!("read {cgroups}"))?,
             descriptors: &self.descriptors,
             namespaces,

@@ -14,7 +14,7 @@ use super::jobs::{Half, Kind};
 use super::log_file::{Limits, LogFile};
 use super::server::Server;
 use crate::cgroup::Driver;
-use crate::container::{CreateRequest, Force, Whom};
+use crate::container::{Begins, CreateRequest, Force, Whom};
 use crate::error::{Doing as _, Error};
 use crate::worker::{self, Worker, failure};
 
@@ -177,6 +177,7 @@ impl Server {
                     no_new_keyring: false,
                     preserve_fds: 0,
                     driver: Driver::Files,
+                    begins: Begins::WhenTold,
                 };
                 let log = match &log_path {
                     Some(path) => LogFile::open(path, limits)
@@ -314,12 +315,13 @@ impl Server {
         if let Some(job) = self.jobs.values().find(|job| !matches!(job.kind, Kind::Sweep)) {
             return Err(refuse(FailureKind::Conflict, format!("container {} is being worked on", job.container)));
         }
+        let mounts = self.env.layout().map_err(|error| worker::failure(&error))?.mounts();
         if self.pod.unified().is_some() {
             // We ourselves are in the pod's cgroup: leave it, or it could not be removed.
             let _the_root_always_takes_us =
-                crate::cgroup::put(self.env.layout.mounts()[0].mountpoint.join("cgroup.procs").as_path(), b"0");
+                crate::cgroup::put(mounts[0].mountpoint.join("cgroup.procs").as_path(), b"0");
         } else if let Some(systemd) = self.pod.of("name=systemd") {
-            let top = self.env.layout.mounts().iter().find(|mount| systemd.starts_with(&mount.mountpoint));
+            let top = mounts.iter().find(|mount| systemd.starts_with(&mount.mountpoint));
             if let Some(top) = top {
                 let _the_root_always_takes_us = crate::cgroup::put(&top.mountpoint.join("tasks"), b"0");
             }

@@ -45,10 +45,10 @@ pub fn run(config: &Path) -> Result<()> {
     std::fs::create_dir_all(&exits).doing(|| format!("make {}", exits.display()))?;
     // Looked at before anything is touched; the daemon takes it for good.
     drop(lock(&settings)?);
-    let pod = Cgroups::locate(&env.layout, Some(Path::new(&settings.pod_cgroup)), &settings.pod_uid, env.need)?;
+    let pod = Cgroups::locate(env.layout()?, Some(Path::new(&settings.pod_cgroup)), &settings.pod_uid, env.need()?)?;
     let prepare = |env: &Env, _: &Teller<'_>| {
         let whole: ShimConfig = serde_json::from_str(&text).map_err(wrong)?;
-        pod.create(&env.layout)?;
+        pod.create(env.layout()?)?;
         pod.apply(&whole.pod_resources).map(Some)
     };
     Worker::spawn(&env, prepare)?.finish()?;
@@ -108,7 +108,7 @@ pub fn detach(
 fn own_cgroup(env: &Env, pod: &Cgroups) -> Result<Option<OwnedFd>> {
     if let Some(path) = pod.unified() {
         let leaf = pod.child("shim");
-        leaf.create(&env.layout)?;
+        leaf.create(env.layout()?)?;
         return Ok(Some(File::open(path.join("shim")).doing(|| "open the supervisor's cgroup".to_owned())?.into()));
     }
     if let Some(path) = pod.of("name=systemd") {

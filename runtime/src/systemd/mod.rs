@@ -90,8 +90,8 @@ pub fn place(env: &Env, path: Option<&Path>, id: &str) -> Result<Place> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Err(SystemdError::NotBooted.into());
     }
-    let manager = if env.caller.is_rootless() { Manager::User } else { Manager::System };
-    if manager == Manager::User && !env.layout.is_v2() {
+    let manager = if env.caller()?.is_rootless() { Manager::User } else { Manager::System };
+    if manager == Manager::User && !env.layout()?.is_v2() {
         return Err(SystemdError::UsersOnV1.into());
     }
     let path = path.map(Path::to_string_lossy);
@@ -102,7 +102,7 @@ pub fn place(env: &Env, path: Option<&Path>, id: &str) -> Result<Place> {
         Manager::System => crate::text::read("/proc/1/cgroup").doing(|| "read the cgroups of process 1".to_owned())?,
         Manager::User => format!("0::{}", users_root()?),
     };
-    let cgroups = Cgroups::of_unit(&env.layout, &of_init, Path::new(&below), env.need);
+    let cgroups = Cgroups::of_unit(env.layout()?, &of_init, Path::new(&below), env.need()?);
     Ok(Place { unit, manager, cgroups })
 }
 

@@ -64,12 +64,15 @@ impl Walker<'_> {
     /// /dev/null over the file, after making sure it is /dev/null: the image may have put anything there
     /// (CVE-2025-31133).
     fn mask_file(&mut self, on: &OwnedFd) -> Result<()> {
-        let null = open::in_root(self.slots.get(Slot::ROOT)?, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW)?;
-        let stat = nix::sys::stat::fstat(&null)?;
-        if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != nix::sys::stat::makedev(1, 3) {
-            return Err(Errno::ENODEV);
+        if self.slots.get(Slot::OWN_NULL).is_err() {
+            let null = open::in_root(self.slots.get(Slot::ROOT)?, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW)?;
+            let stat = nix::sys::stat::fstat(&null)?;
+            if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != nix::sys::stat::makedev(1, 3) {
+                return Err(Errno::ENODEV);
+            }
+            self.slots.put(Slot::OWN_NULL, null);
         }
-        let tree = mount::clone_tree(&null, c"", Reach::One)?;
+        let tree = mount::clone_tree(self.slots.get(Slot::OWN_NULL)?, c"", Reach::One)?;
         mount::attach(tree, on)
     }
 }

@@ -23,6 +23,7 @@ use crate::sync::ChildEnd;
 pub struct Slots {
     fds: Vec<Option<OwnedFd>>,
     attached: Vec<Slot>,
+    exact: Vec<Slot>,
     postponed: Vec<(Slot, Attr, bool)>,
 }
 
@@ -61,6 +62,17 @@ impl Slots {
     /// Empties all slots.
     pub fn clear(&mut self) {
         self.fds.clear();
+    }
+
+    /// Fills a slot with what was found where its path says, no symlink having led elsewhere.
+    pub fn put_exact(&mut self, slot: Slot, fd: OwnedFd) {
+        self.put(slot, fd);
+        self.exact.push(slot);
+    }
+
+    /// Whether what is in a slot is where its path says.
+    pub fn is_exact(&self, slot: Slot) -> bool {
+        self.exact.contains(&slot)
     }
 
     /// Whether the mount in a slot has its place.
@@ -163,7 +175,7 @@ impl Walker<'_> {
                 self.slots.close(*slot);
                 Ok(())
             }
-            Step::WaitForGo => self.parent()?.wait_for_go(),
+            Step::WaitForGo { with } => self.wait_for_go(with),
             Step::Sync(point) => self.parent()?.sync(*point),
             Step::JoinCgroup { tasks, .. } => nix::unistd::write(self.slots.get(*tasks)?, b"0").map(drop),
             Step::JoinNs { ns, kinds, .. } => nix::sched::setns(self.slots.get(*ns)?, flags(*kinds)),
@@ -209,6 +221,15 @@ impl Walker<'_> {
                 None => self.process_step(index, step),
             },
         }
+    }
+
+    fn wait_for_go(&mut self, with: &[Slot]) -> Result<()> {
+        let handed = self.parent()?.wait_for_go()?;
+        if handed.len() != with.len() {
+            return Err(Errno::EBADMSG);
+        }
+        with.iter().zip(handed).for_each(|(slot, fd)| self.slots.put(*slot, fd));
+        Ok(())
     }
 
     fn process_step(&mut self, index: usize, step: &Step) -> Result<()> {

@@ -45,16 +45,16 @@ impl Walker<'_> {
             Step::Propagate { flags } => change_propagation(c"/", *flags),
             Step::AttachRoot => self.attach_root(),
             Step::NewMount(new) => self.new_mount(new),
-            Step::OpenTarget { target, make, into } => {
-                self.open_target(target, *make).map(|fd| self.slots.put(*into, fd))
-            }
+            Step::OpenTarget { target, make, into } => self.open_target(target, *make, *into),
+            Step::OpenRealDir { target, into } => self.open_real_dir(target, *into),
+            Step::OpenInOwn { own, target, into } => self.open_in_own(*own, target, *into),
+            Step::CheckOwn { own, path } => self.check_own(*own, path),
             Step::Attach { mount, on, .. } => self.attach(*mount, *on),
-            Step::CheckProcTarget { mount, on, .. } => self.check_proc_target(*mount, *on),
-            Step::RequireRealDir { target } => self.require_real_dir(target),
+            Step::CheckProcTarget { mount, on, path } => self.check_proc_target(*mount, *on, path),
             Step::CopyUp { from, to } => self.copy_up(*from, *to),
             Step::MakeNode(node) => self.make_node(node),
             Step::RequireDevice { tree, kind, number, .. } => self.require_device(*tree, *kind, *number),
-            Step::Symlink { target, points_to } => self.symlink(target, points_to),
+            Step::Symlink { target, points_to, own } => self.symlink(target, points_to, *own),
             Step::Pivot => self.pivot(),
             Step::MoveRoot => self.move_root(),
             Step::Chroot => self.chroot(),
@@ -129,10 +129,15 @@ impl Walker<'_> {
 
     /// Mounts below /proc could show a process other contents than the kernel's, and ours too when it looks there:
     /// /proc itself takes only a procfs, and beneath it only files that lxcfs and the like provide (runc's list).
-    fn check_proc_target(&self, tree: Slot, on: Slot) -> Result<()> {
-        let path = super::FdPath::new(self.slots.get(on)?.as_raw_fd());
-        let place = nix::fcntl::readlinkat(self.slots.get(Slot::PROC)?, path.as_cstr())?;
-        let place = place.as_encoded_bytes();
+    fn check_proc_target(&self, tree: Slot, on: Slot, path: &CStr) -> Result<()> {
+        let found;
+        let place = if self.slots.is_exact(on) {
+            path.to_bytes()
+        } else {
+            let link = super::FdPath::new(self.slots.get(on)?.as_raw_fd());
+            found = nix::fcntl::readlinkat(self.slots.get(Slot::PROC)?, link.as_cstr())?;
+            found.as_encoded_bytes()
+        };
         if place == b"/proc" {
             return if is_procfs(self.slots.get(tree)?)? { Ok(()) } else { Err(Errno::EPERM) };
         }
@@ -142,28 +147,74 @@ impl Walker<'_> {
         }
     }
 
-    fn open_target(&self, target: &Target, make: Option<Make>) -> Result<OwnedFd> {
+    /// What can be found without a symlink lies where its path says; links are followed beneath the root.
+    fn open_target(&mut self, target: &Target, make: Option<Make>, into: Slot) -> Result<()> {
+        let root = self.slots.get(Slot::ROOT)?;
+        if let Some(relative) = relative(&target.path).filter(|path| is_plain(path))
+            && let Ok(found) = open::beneath(root, relative, libc::O_PATH)
+        {
+            self.slots.put_exact(into, found);
+            return Ok(());
+        }
         let last = match make {
             Some(Make::Like(tree)) if !is_dir(self.slots.get(tree)?)? => Last::File,
             Some(Make::Like(_) | Make::Dir) | None => Last::Dir,
         };
-        match open::in_root(self.slots.get(Slot::ROOT)?, &target.path, libc::O_PATH) {
+        let found = match open::in_root(root, &target.path, libc::O_PATH) {
             Err(Errno::ENOENT) if make.is_some() => self.make_target(target, last),
             other => other,
+        };
+        found.map(|fd| self.slots.put(into, fd))
+    }
+
+    /// A symlinked /proc or /sys would send the mount elsewhere (CVE-2019-19921).
+    fn open_real_dir(&mut self, target: &Target, into: Slot) -> Result<()> {
+        let relative = relative(&target.path).ok_or(Errno::EINVAL)?;
+        match open::beneath(self.slots.get(Slot::ROOT)?, relative, libc::O_PATH | libc::O_DIRECTORY) {
+            Ok(found) if is_plain(relative) => self.slots.put_exact(into, found),
+            Ok(found) => self.slots.put(into, found),
+            Err(Errno::ENOENT) => {
+                let made = self.make_target(target, Last::Dir)?;
+                self.slots.put(into, made);
+            }
+            Err(errno) => return Err(errno),
         }
+        Ok(())
+    }
+
+    /// A directory in one that nobody else has.
+    fn open_in_own(&mut self, own: Slot, target: &Target, into: Slot) -> Result<()> {
+        let made = match (self.slots.get(own), target.walk.last()) {
+            (Ok(dir), Some((_, name))) => {
+                match nix::sys::stat::mkdirat(dir, name.as_c_str(), Mode::from_bits_truncate(0o755)) {
+                    Ok(()) => Some(open::beneath(dir, name, libc::O_PATH | libc::O_DIRECTORY)?),
+                    Err(Errno::EEXIST) => None,
+                    Err(errno) => return Err(errno),
+                }
+            }
+            _ => None,
+        };
+        match made {
+            Some(fd) => {
+                self.slots.put_exact(into, fd);
+                Ok(())
+            }
+            None => self.open_target(target, Some(Make::Dir), into),
+        }
+    }
+
+    /// Every tmpfs that is made has a device number of its own.
+    fn check_own(&mut self, own: Slot, path: &CStr) -> Result<()> {
+        let found = open::in_root(self.slots.get(Slot::ROOT)?, path, libc::O_PATH)?;
+        let (found, ours) = (nix::sys::stat::fstat(&found)?, nix::sys::stat::fstat(self.slots.get(own)?)?);
+        if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino) {
+            self.slots.close(own);
+        }
+        Ok(())
     }
 
     pub(super) fn make_target(&self, target: &Target, last: Last) -> Result<OwnedFd> {
         beneath::open_or_make(self.slots.get(Slot::ROOT)?, &target.path, last)
-    }
-
-    /// A symlinked /proc or /sys would send the mount elsewhere (CVE-2019-19921).
-    fn require_real_dir(&self, target: &Target) -> Result<()> {
-        let relative = relative(&target.path).ok_or(Errno::EINVAL)?;
-        match open::beneath(self.slots.get(Slot::ROOT)?, relative, libc::O_PATH | libc::O_DIRECTORY) {
-            Ok(_) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(errno),
-        }
     }
 
     fn copy_up(&self, from: Slot, to: Slot) -> Result<()> {
@@ -173,11 +224,21 @@ impl Walker<'_> {
     }
 
     fn make_node(&self, node: &Node) -> Result<()> {
-        let root = self.slots.get(Slot::ROOT)?;
-        let (parent, name) = self.parent_of(&node.target)?;
         let device = nix::sys::stat::makedev(u64::from(node.number.0), u64::from(node.number.1));
         let kind = SFlag::from_bits_truncate(node.mode & libc::S_IFMT);
         let permissions = Mode::from_bits_truncate(node.mode & 0o7777);
+        if let Some(own) = node.own
+            && let (Ok(dir), Some((_, name))) = (self.slots.get(own), node.target.walk.last())
+        {
+            let before = nix::sys::stat::umask(Mode::empty());
+            let made = nix::sys::stat::mknodat(dir, name.as_c_str(), kind, permissions, device);
+            nix::sys::stat::umask(before);
+            // What was made just now is what was asked for; another mount may have made the name a file.
+            if made != Err(Errno::EEXIST) {
+                return made;
+            }
+        }
+        let (parent, name) = self.parent_of(&node.target)?;
         match nix::sys::stat::mknodat(&parent, name, kind, permissions, device) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(errno),
@@ -193,7 +254,6 @@ impl Walker<'_> {
         nix::unistd::fchownat(&fd, c"", Some(uid.into()), Some(gid.into()), AtFlags::AT_EMPTY_PATH)?;
         // mknod was subject to the umask. fchmod refuses O_PATH, so go through the file's own entry in procfs.
         let path = super::FdPath::new(fd.as_raw_fd());
-        let _root_kept = root;
         nix::sys::stat::fchmodat(
             self.slots.get(Slot::PROC)?,
             path.as_cstr(),
@@ -226,7 +286,15 @@ impl Walker<'_> {
         Ok((self.make_target(&parent, Last::Dir)?, &last.1))
     }
 
-    fn symlink(&self, target: &Target, points_to: &CStr) -> Result<()> {
+    fn symlink(&self, target: &Target, points_to: &CStr, own: Option<Slot>) -> Result<()> {
+        if let Some(own) = own
+            && let (Ok(dir), Some((_, name))) = (self.slots.get(own), target.walk.last())
+        {
+            return match nix::unistd::symlinkat(points_to, dir, name.as_c_str()) {
+                Err(Errno::EEXIST) => Ok(()),
+                other => other,
+            };
+        }
         let (parent, name) = self.parent_of(target)?;
         match nix::unistd::symlinkat(points_to, &parent, name) {
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
@@ -263,6 +331,11 @@ impl Walker<'_> {
 fn relative(path: &CStr) -> Option<&CStr> {
     let bytes = path.to_bytes_with_nul();
     CStr::from_bytes_with_nul(bytes.strip_prefix(b"/").unwrap_or(bytes)).ok()
+}
+
+/// Whether a path says where it leads, as long as there is no symlink on it.
+fn is_plain(path: &CStr) -> bool {
+    path.to_bytes().split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
 }
 
 /// The host's /proc may hide or forbid to write what we must write (a container in a container): a fresh one does not.

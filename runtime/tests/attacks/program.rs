@@ -5,17 +5,29 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::common::{Bundle, require_root, texts};
+use crate::common::{Bundle, require_root, static_binary, texts};
 
 const OWN: &str = env!("CARGO_BIN_EXE_pintle-runc");
+
+/// The build under test, which executes itself from a read-only mount, and the small static one, which moves there in place.
+fn programs() -> impl Iterator<Item = PathBuf> {
+    [PathBuf::from(OWN)].into_iter().chain(static_binary())
+}
 
 #[test]
 fn no_process_inside_has_a_writable_way_to_the_runtimes_program() {
     if !require_root("runs containers") {
         return;
     }
-    let before = std::fs::read(OWN).unwrap();
+    for program in programs() {
+        is_beyond_reach(&program);
+    }
+}
+
+fn is_beyond_reach(own: &Path) {
+    let before = std::fs::read(own).unwrap();
     let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.program = Some(own.to_owned());
     // As much as an attacker can have without the host being lost anyway: he may look into init.
     let caps = json!(["CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
     bundle.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
@@ -27,7 +39,28 @@ fn no_process_inside_has_a_writable_way_to_the_runtimes_program() {
         "mount -o remount,rw,bind /proc/1/exe; mount -o remount,rw /proc/1/exe; echo evil > /proc/1/exe; echo $?";
     let (out, err, _) = texts(&bundle.runc(&["exec", "c", "sh", "-c", remount]));
     assert!(out != "0\n", "{out}{err}");
-    assert!(std::fs::read(OWN).unwrap() == before);
+    assert!(std::fs::read(own).unwrap() == before);
+}
+
+/// Whatever way it took: nothing that init runs, or has mapped, is the file that others execute.
+#[test]
+fn init_has_nothing_mapped_of_the_runtimes_program_but_by_a_read_only_mount_without_a_place() {
+    if !require_root("runs containers") {
+        return;
+    }
+    for program in programs() {
+        let mut bundle = Bundle::new("exec sleep 1000");
+        bundle.program = Some(program.clone());
+        assert_eq!(bundle.create(), 0, "{}", bundle.out());
+        let pid = std::fs::read_to_string(bundle.path().join("pid")).unwrap();
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        let name = program.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(!maps.contains(&name), "{maps}");
+        let exe = format!("/proc/{pid}/exe");
+        assert_eq!(std::fs::read_link(&exe).unwrap(), Path::new("/"));
+        let flags = nix::sys::statvfs::statvfs(exe.as_str()).unwrap().flags();
+        assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{flags:?}");
+    }
 }
 
 #[test]
@@ -35,8 +68,15 @@ fn the_runtime_as_entrypoint_or_interpreter_cannot_be_kept_open_and_written_late
     if !require_root("runs containers") {
         return;
     }
-    let before = std::fs::read(OWN).unwrap();
+    for program in programs() {
+        cannot_be_kept_open(&program);
+    }
+}
+
+fn cannot_be_kept_open(own: &Path) {
+    let before = std::fs::read(own).unwrap();
     let mut bundle = Bundle::new("");
+    bundle.program = Some(own.to_owned());
     // The classic: the loader of /proc/self/exe is the image's own, which here is a shell that keeps the file open.
     let interpreter = bundle.rootfs().join("keep");
     std::fs::write(&interpreter, "#!/proc/self/exe\n").unwrap();
@@ -44,7 +84,7 @@ fn the_runtime_as_entrypoint_or_interpreter_cannot_be_kept_open_and_written_late
     for args in [json!(["/proc/self/exe", "--version"]), json!(["/keep"]), json!(["/proc/1/exe"])] {
         bundle.config["process"]["args"] = args;
         bundle.run();
-        assert!(std::fs::read(OWN).unwrap() == before);
+        assert!(std::fs::read(own).unwrap() == before);
     }
 }
 

@@ -76,6 +76,18 @@ pub struct Bundle {
     pub program: Option<PathBuf>,
 }
 
+/// `bin/pintle-runc`, which `make build` makes; CI builds before it tests.
+pub fn static_binary() -> Option<PathBuf> {
+    let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../bin/pintle-runc"));
+    let named = std::env::var_os("PINTLE_BIN").map(|dir| PathBuf::from(dir).join("pintle-runc"));
+    let found = named.into_iter().chain([built]).find(|path| path.exists());
+    assert!(found.is_some() || std::env::var_os("CI").is_none(), "CI needs bin/pintle-runc (make build)");
+    if found.is_none() {
+        eprintln!("SKIPPED: needs bin/pintle-runc (make build)");
+    }
+    found
+}
+
 const APPLETS: [&str; 19] = [
     "sh", "ls", "cat", "sleep", "echo", "mount", "id", "ps", "hostname", "touch", "true", "tail", "dd", "stat",
     "mkdir", "readlink", "stty", "tr", "head",

@@ -113,6 +113,7 @@ pub fn init(tale: &mut Tale, life: &Life, spec: &Spec) -> InitPlan {
             bundle,
             fifo: Some(Path::new("/run/pintle/runc").join(ID).join("exec.fifo")),
             join: CgroupJoin::Into(std::ffi::CString::new(format!("/sys/fs/cgroup{cgroup}")).unwrap()),
+            cgroups_later: false,
             hierarchies: Vec::new(),
             unified: Some(PathBuf::from(format!("/sys/fs/cgroup{cgroup}"))),
             caller: Caller::root(),
@@ -154,14 +155,16 @@ fn sort_of(step: &Step) -> String {
         Step::OpenTarget { .. } => "open a path beneath the root".to_owned(),
         Step::NewMount(new) => format!("make {}", new.fstype.to_string_lossy()),
         Step::Attach { .. } => "attach a mount there".to_owned(),
-        Step::RequireRealDir { .. } => "see that it is no symlink".to_owned(),
+        Step::OpenRealDir { .. } => "open a real directory beneath the root".to_owned(),
+        Step::OpenInOwn { .. } => "make a directory in a tmpfs of our own".to_owned(),
+        Step::CheckOwn { .. } => "see that nothing covers that tmpfs".to_owned(),
         Step::CheckProcTarget { .. } => "see that it covers nothing in /proc".to_owned(),
         Step::MakeNode(_) => "make a device".to_owned(),
         Step::Symlink { .. } => "make a symlink".to_owned(),
         Step::ReadonlyPath(_) => "make a path of /proc read-only".to_owned(),
         Step::MaskPath(_) => "hide a path".to_owned(),
         Step::CheckCwd => "see that the working directory is in the root".to_owned(),
-        Step::WaitForGo => "wait for the parent".to_owned(),
+        Step::WaitForGo { .. } => "wait for the parent".to_owned(),
         other => other.to_string(),
     }
 }
@@ -182,7 +185,11 @@ pub fn walk(plan: &InitPlan, refuses: impl Fn(&Step) -> Option<&'static str>) ->
 
 fn use_slots(step: &Step, open: &mut BTreeSet<pintle_runtime_plan::Slot>) {
     let used: &[_] = match step {
-        Step::Open { into, .. } | Step::CloneTree { into, .. } | Step::OpenTarget { into, .. } => {
+        Step::Open { into, .. }
+        | Step::CloneTree { into, .. }
+        | Step::OpenTarget { into, .. }
+        | Step::OpenRealDir { into, .. }
+        | Step::OpenInOwn { into, .. } => {
             open.insert(*into);
             &[]
         }

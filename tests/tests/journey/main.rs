@@ -123,13 +123,14 @@ fn a_deployment_becomes_processes_and_a_service_becomes_rules() {
        the parent, before clone3: open /proc, open a path of the host ×3, copy a mount of the host ×6,
          set mount attributes ×10
        clone3 with flags 0x20020000 (mnt, pid): the child is born in its cgroup
-       the child, 121 steps, by sort: wait for the parent, become not dumpable, run on all cpus of the cgroup,
+       the child, 120 steps, by sort: wait for the parent, become not dumpable, run on all cpus of the cgroup,
          make namespaces 0x2000000, start a session, join session keyring "_ses.httpd-0",
          set the propagation of / to 0x84000, set mount attributes, attach the root file system,
-         see that it is no symlink ×2, open a path beneath the root ×12, make proc,
-         see that it covers nothing in /proc ×11, attach a mount there ×11, close a descriptor ×23, make tmpfs,
-         make devpts, make mqueue, make sysfs, make cgroup2, make a device ×6, make a symlink ×6, pivot_root,
-         place stdio, open the container's /dev/null for stdio, give stdio to uid 0, set umask 022,
+         open a real directory beneath the root ×2, make proc, see that it covers nothing in /proc ×11,
+         attach a mount there ×11, close a descriptor ×23, open a path beneath the root ×8, make tmpfs,
+         make a directory in a tmpfs of our own ×2, make devpts, make mqueue, make sysfs, make cgroup2,
+         see that nothing covers that tmpfs, make a device ×6, make a symlink ×6, pivot_root, place stdio,
+         open the container's /dev/null for stdio, give stdio to uid 0, set umask 022,
          make a path of /proc read-only ×5, hide a path ×11, chdir to cwd ("/") set in config.json ×2,
          set bounding capabilities 0xa80425fb, keep capabilities, set groups [], set gid 0, set uid 0,
          see that the working directory is in the root, set capabilities 0xa80425fb, find the program,
@@ -137,9 +138,9 @@ fn a_deployment_becomes_processes_and_a_service_becomes_rules() {
        and then: exec /bin/sh
 
     9. the child walks that script and execs
-       a kernel that grants everything: 121 steps, then exec
-       a kernel that refuses a mount: the child writes (13, EPERM) to its pipe and ends;
-         the parent looks step 13 up: cannot mount on "/proc": EPERM
+       a kernel that grants everything: 120 steps, then exec
+       a kernel that refuses a mount: the child writes (12, EPERM) to its pipe and ends;
+         the parent looks step 12 up: cannot mount on "/proc": EPERM
 
     10. status goes back; endpoints appear
        [22] kubelet: put pods/status web-5c44f9b969-h8cgk: 10.42.0.2

@@ -11,6 +11,7 @@ pub fn host() -> Host {
         rootfs: PathBuf::from("/bundle/rootfs"),
         fifo: Some(PathBuf::from("/run/c/exec.fifo")),
         join: CgroupJoin::None,
+        cgroups_later: false,
         hierarchies: Vec::new(),
         unified: None,
         caller: Caller::root(),
