@@ -13,6 +13,8 @@ use super::{Cgroups, Layout};
 
 /// A record of /dev/kmsg is never longer (kernel/printk, CONSOLE_EXT_LOG_MAX).
 const RECORD_LEN_MAX: usize = 8192;
+/// The first that is not the kernel's, above three bits of level.
+const FACILITY_USER: u32 = 1 << 3;
 
 /// A count that is kept.
 #[derive(Debug)]
@@ -88,12 +90,17 @@ impl Log {
     }
 }
 
-/// `…;oom-kill:constraint=CONSTRAINT_MEMCG,…,task_memcg=/t.slice/t-c.scope,task=sh,pid=99,uid=0`: the killer's choice, in
-/// this cgroup or one below.
+/// `6,…;oom-kill:constraint=CONSTRAINT_MEMCG,…,task_memcg=/t.slice/t-c.scope,task=sh,pid=99,uid=0`: the killer's choice, in
+/// this cgroup or one below. The first number is level and facility (syslog(3)); the kernel's own, which is 0, nobody else
+/// can write with.
 fn is_about(record: &str, cgroup: &str) -> bool {
-    let Some((_, choice)) = record.lines().next().and_then(|line| line.split_once(";oom-kill:")) else { return false };
-    let victims = choice.split_once("task_memcg=").map(|(_, rest)| rest.split(',').next().unwrap_or_default());
-    victims
+    let victims = || {
+        let (head, text) = record.lines().next()?.split_once(';')?;
+        let priority: u32 = head.split(',').next()?.parse().ok()?;
+        let choice = text.strip_prefix("oom-kill:").filter(|_| priority < FACILITY_USER)?;
+        choice.split_once("task_memcg=")?.1.split(',').next()
+    };
+    victims()
         .and_then(|victims| victims.strip_prefix(cgroup))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -116,7 +123,8 @@ mod tests {
             assert_eq!(is_about(record, cgroup), about, "{cgroup}");
         }
         assert!(!is_about("6,1,2,-;Memory cgroup out of memory: Killed process 99 (sh)\n", "/t.slice"));
-        // A program may write to the log as well, but not with the kernel's own facility, nor begin a line of its own.
-        assert!(!is_about("6,1,2,-;say;oom-kil:task_memcg=/t.slice,", "/t.slice"));
+        // Programs may write to the log as well.
+        assert!(!is_about(&record.replacen('6', "14", 1), "/t.slice"));
+        assert!(!is_about("6,1,2,-;say;oom-kill:task_memcg=/t.slice,", "/t.slice"));
     }
 }

@@ -18,6 +18,13 @@ nothing_is_left() {
 is_in() { # pid, directory
   ! grep -v ":/$2\$" "/proc/$1/cgroup" || { echo "that is not all in $2" >&2; return 1; }
 }
+finish() {
+  rm -r "$work"
+  systemctl stop t.slice
+  is 'units left' "$(systemctl list-units --all --plain --no-legend 't-*' | wc -l)" 0
+  echo "systemd: containers are units on $KIND cgroups"
+  exit
+}
 devices() {
   LC_ALL=C sort "$top/devices/$1/devices.list" | tr '\n' ','
 }
@@ -68,9 +75,11 @@ holds freezer/$dir freezer.state=FROZEN
 runc resume one
 holds freezer/$dir freezer.state=THAWED
 at updated, while devices are in use
-runc exec -d one sh -c 'while :; do true < /dev/null || echo refused > /tmp/refused; done' 2>/dev/null
+runc exec -d one sh -c 'until [ -e /tmp/enough ]; do true < /dev/null || echo refused > /tmp/refused; done' 2>/dev/null
 for shares in 100 200 300; do runc update --cpu-share $shares one; done
 [ ! -e rootfs/tmp/refused ]
+# What a small quota keeps from running cannot stop either.
+touch rootfs/tmp/enough
 runc update --memory 50331648 --memory-swap 100663296 --cpu-quota 5000 --cpu-period 100000 --cpu-share 512 --pids-limit 20 one
 holds memory/$dir memory.limit_in_bytes=50331648 memory.memsw.limit_in_bytes=100663296 memory.soft_limit_in_bytes=33554432
 holds cpu/$dir cpu.cfs_quota_us=5000 cpu.cfs_period_us=100000 cpu.shares=512
@@ -90,6 +99,20 @@ runc kill --all one KILL
 until [ "$(runc state one | grep -o stopped)" ]; do sleep 0.1; done
 runc delete one
 gone $one $dir
+
+at a slice of its own
+bundle t.slice::t-own.slice '"memory": {"limit": 33554432}'
+create own
+dir=t.slice/t-own.slice
+is_in "$(cat pid)" $dir
+holds memory/$dir memory.limit_in_bytes=33554432
+shows t-own.slice MemoryLimit=33554432 ActiveState=active
+runc delete --force own
+# Of any name systemd takes there to be a slice.
+shows t-own.slice ActiveState=inactive
+nothing_is_left $dir
+# The rest is the same on both.
+[ $KIND = legacy ] || finish
 
 at rules that systemd has no words for outlive an update
 bundle t.slice:t:odd "$strict, "'{"allow": true, "type": "c", "minor": 77, "access": "r"}]'
@@ -115,6 +138,24 @@ systemctl daemon-reload
 is devices "$(devices t.slice/t-all.scope)" 'a *:* rwm,'
 runc delete --force all
 
+at a kill for memory is told though systemd has removed the cgroup
+bundle t.slice:t:oom '"memory": {"limit": 16777216, "swap": 16777216}'
+ln -s busybox rootfs/bin/tail
+sed -i 's|"/bin/sh", "-c", "[^"]*"|"/bin/sh", "-c", "until [ -e /tmp/go ]; do sleep 0.1; done; exec tail /dev/zero"|' config.json
+create oom
+runc start oom
+runc events --interval 1s oom > events &
+until grep -q stats events; do sleep 0.2; done
+watcher=$(pgrep -f 'pintle-runc.* events')
+kill -STOP "$watcher"
+touch rootfs/tmp/go
+until [ "$(show t-oom.scope LoadState)" = not-found ]; do sleep 0.2; done
+kill -CONT "$watcher"
+wait
+grep -qx '{"id":"oom","type":"oom"}' events
+runc delete oom
+gone t-oom.scope t.slice/t-oom.scope
+
 at a process limit of one, which the unit\'s holder must not use up
 bundle t.slice:t:narrow '"pids": {"limit": 1}'
 sed -i 's|"/bin/sh", "-c", "[^"]*"|"/bin/sleep", "100"|' config.json
@@ -124,18 +165,6 @@ holds pids/t.slice/t-narrow.scope pids.max=1
 shows t-narrow.scope TasksMax=1
 runc delete --force narrow
 gone t-narrow.scope t.slice/t-narrow.scope
-
-at a slice of its own
-bundle t.slice::t-own.slice '"memory": {"limit": 33554432}'
-create own
-dir=t.slice/t-own.slice
-is_in "$(cat pid)" $dir
-holds memory/$dir memory.limit_in_bytes=33554432
-shows t-own.slice MemoryLimit=33554432 ActiveState=active
-runc delete --force own
-# Of any name systemd takes there to be a slice.
-shows t-own.slice ActiveState=inactive
-nothing_is_left $dir
 
 at what v1 does not have is refused, and leaves nothing
 bundle t.slice:t:refused '"unified": {"memory.high": "5"}'
@@ -169,7 +198,4 @@ for moment in 0.05 0.1 0.2 0.3 0.4 0.6 0.9 2 8; do
 done
 is 'creation was reached' $ended 1
 
-rm -r "$work"
-systemctl stop t.slice
-is 'units left' "$(systemctl list-units --all --plain --no-legend 't-*' | wc -l)" 0
-echo "systemd: containers are units on $KIND cgroups"
+finish
