@@ -19,7 +19,7 @@ NEEDS := gcc:gcc make:make python3:python3 pip3:python3-pip ip:iproute2 nft:nfta
          systemd-analyze:systemd criu:criu
 
 .PHONY: help all deps tools build up down install uninstall test check conformance-runtime conformance-runtime-v2 \
-        bench-cluster bench-runtime bench-proxy soak-proxy outage-proxy clean
+        conformance-callers-v2 bench-cluster bench-runtime bench-proxy soak-proxy outage-proxy clean
 .DEFAULT_GOAL := build
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo 'make test       everything CI runs'
 	@echo 'make conformance-runtime   the same cases against runc, crun and pintle-runc; writes docs/conformance.md'
 	@echo 'make conformance-runtime-v2   the cases on pure cgroup v2, in a VM'
+	@echo 'make conformance-callers-v2   Podman and containerd there, with cgroups by systemd and without'
 	@echo 'make bench-cluster, make bench-runtime, make bench-proxy   measure; print rows for docs/benchmarks.md'
 	@echo 'make check      what this machine lacks, and what that costs'
 	@echo 'make soak-proxy  ten minutes of changes under load'
@@ -114,11 +115,18 @@ conformance-runtime: deps build
 	$(APART) $(TARGET_DIR)/debug/pintle-conformance --peers .cache/peers --report docs/conformance.md
 	PINTLE_PEERS=$(CURDIR)/.cache/peers cargo nextest run --locked --package pintle-runtime --test containerd
 
-# The cases alone, on pure cgroup v2, in a VM. Minutes: its processors are software.
+# The cases alone, on pure cgroup v2, in a VM. Minutes: its processors are software. After `cargo xtask peers`
+# V2_FLAGS='--peers .cache/peers --only memory' asks runc and crun too.
 conformance-runtime-v2: deps build
 	cargo build --locked --package pintle-conformance
 	GUEST_ENV=TMPDIR=/var/lib/vm vagrant/vm/run.sh -m 1500 -d 2G -t 2400 -s $(CURDIR) -s $(abspath $(TARGET_DIR)) -- \
-	  $(abspath $(TARGET_DIR))/debug/pintle-conformance --pintle $(CURDIR)/bin/pintle-runc --workers 3
+	  $(abspath $(TARGET_DIR))/debug/pintle-conformance --pintle $(CURDIR)/bin/pintle-runc --workers 3 $(V2_FLAGS)
+
+# Podman and containerd on pure cgroup v2, in a VM with systemd, who makes the cgroups the first time. Minutes as well.
+conformance-callers-v2: deps build
+	cargo xtask peers
+	vagrant/vm/run.sh -S -m 2500 -t 1800 -s $(CURDIR) -- \
+	  conformance/callers/guest.sh $(CURDIR)/bin/pintle-runc $(CURDIR)/.cache/peers systemd cgroupfs
 
 # What containers cost with each of them, beside the floor; prints the tables of docs/benchmarks.md. Needs a quiet machine.
 # About seven minutes.

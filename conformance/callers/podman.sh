@@ -5,7 +5,7 @@ cat > "$B/containers.conf" <<C
 # Podman's own default is more than a host without CAP_SYS_RESOURCE may give.
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "${CGROUPS:-cgroupfs}"
 conmon_path = ["$PEERS/usr/bin/conmon"]
 events_logger = "file"
 runtime_supports_json = ["runc", "crun", "pintle-runc"]
@@ -21,6 +21,7 @@ C
 echo '{"default":[{"type":"insecureAcceptAnything"}]}' > "$B/policy.json"
 export CONTAINERS_CONF="$B/containers.conf" CONTAINERS_STORAGE_CONF="$B/storage.conf"
 p() { "$PEERS/usr/bin/podman" --runtime "$RT" --tmpdir "$B/tmp" "$@"; }
+show() { echo $(systemctl show -P MemoryMax -P TasksMax "$1"); }
 common="--network none --security-opt seccomp=$PEERS/usr/share/containers/seccomp.json"
 step "run --rm gives the program's output" is hello p run --rm $common --rootfs "$B/rootfs" /bin/echo hello
 step "an exit code of 7 comes back" code 7 p run --rm $common --rootfs "$B/rootfs" /bin/sh -c 'exit 7'
@@ -37,7 +38,12 @@ step "top" has "sleep" p top c
 if [ "$(id -u)" = 0 ] || [ -e /sys/fs/cgroup/cgroup.controllers ]; then
   step "stats" has "MEM USAGE" p stats --no-stream c
   step "the memory limit is set" is 67108864 p exec c /bin/sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'
+  if by_systemd; then
+    unit=libpod-$(p inspect -f '{{.Id}}' c).scope
+    step "the container is a unit with its limits" is "67108864 50" show "$unit"
+  fi
   step "update" p update --memory 96m c
+  by_systemd && step "its unit has the new limit" is "100663296 50" show "$unit"
   step "pause" p pause c
   step "the state is paused" is paused p inspect -f '{{.State.Status}}' c
   step "unpause" p unpause c
@@ -53,6 +59,7 @@ step "wait gives the exit code" is 0 p wait c
 step "start again" p start c
 step "stop" p stop -t 5 c
 step "rm" p rm c
+by_systemd && step "its unit is gone" is not-found systemctl show -P LoadState "$unit"
 step "a detached run, rm --force" p run -d --name d $common --rootfs "$B/rootfs" /bin/sleep 1000
 step "rm --force of a running container" p rm -f -t 0 d
 step "nothing is listed" is "" p ps -aq

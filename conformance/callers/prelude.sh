@@ -1,4 +1,5 @@
 # What the scripts of callers share. $RT: the runtime, $PEERS: Debian's packages unpacked, $B: a directory with a rootfs.
+# CGROUPS=systemd: he makes the cgroups.
 # Each prints a line a step: `ok WHAT` or `not ok WHAT: what was seen`.
 set -u
 export PATH="$PEERS/usr/bin:$PEERS/usr/sbin:$PATH" LD_LIBRARY_PATH="$PEERS/usr/lib/x86_64-linux-gnu"
@@ -13,3 +14,4 @@ has() { want=$1; shift; got=$("$@" 2>&1); case $got in *"$want"*) ;; *) echo "$g
 code() { want=$1; shift; got=$("$@" 2>&1); rc=$?; [ $rc = "$want" ] || { echo "exit code $rc, not $want: $got"; return 1; }; }
 refused() { want=$1; shift; if got=$("$@" 2>&1); then echo "it was done"; return 1; fi; case $got in *"$want"*) ;; *) echo "$got"; return 1;; esac; }
 await() { n=0; until "$@" >/dev/null 2>&1; do n=$((n+1)); [ $n -lt 600 ] || { "$@"; return 1; }; sleep 0.05; done; }
+by_systemd() { [ "${CGROUPS-}" = systemd ]; }
