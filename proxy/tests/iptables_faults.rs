@@ -4,19 +4,16 @@
 
 #[path = "../plan/tests/story/objects.rs"]
 mod objects;
-#[path = "../plan/tests/story/xtables.rs"]
-mod xtables;
 
 use pintle_nft::{Family, Flow};
 use pintle_proxy::backend::{Backend, Extent, Report};
 use pintle_proxy::iptables_backend::IptablesBackend;
 use pintle_proxy::xtables::{Complaint, Xtables, XtablesError};
-use pintle_proxy_plan::iptables::{Script, Table};
+use pintle_proxy_plan::iptables::{Script, Table, Tables};
 use pintle_proxy_plan::{Change, Config};
 use serde_json::json;
 
 use objects::{service, web};
-use xtables::Tables;
 
 /// Who says which rule is refused.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,7 +52,7 @@ impl Xtables for Memory {
                 return Err(refused(Some(1 + if says == Says::Tool { at } else { end }), false, "no such thing"));
             }
         }
-        self.tables.restore(script.text()).map_err(|why| refused(None, false, &why))
+        self.tables.restore(script.text()).map_err(|why| refused(None, false, &why.to_string()))
     }
 
     fn save(&mut self, _family: Family, table: Table) -> Result<String, XtablesError> {
@@ -79,7 +76,7 @@ impl Xtables for Memory {
 fn ten_services() -> IptablesBackend<Memory> {
     let range = |text: &str| vec![text.parse().unwrap()];
     let config = Config::new("here", range("10.42.0.0/16"), range("10.43.0.0/16"));
-    let memory = Memory { tables: Tables::new(), refuse: None, fails: 0, canary: true, restores: 0 };
+    let memory = Memory { tables: Tables::default(), refuse: None, fails: 0, canary: true, restores: 0 };
     let mut backend = IptablesBackend::new(config, &[Family::V4], memory);
     for n in 0..9 {
         backend.note(Change::Service(&service(&format!("s{n}"), &format!("10.43.0.{}", n + 20), json!({}))));

@@ -1,154 +1,21 @@
 //! Walks an imaginary packet, the first of a connection, through a ruleset and says what may become of it. Where a
 //! rule draws a random number, every number is tried, so the answer is a set. Pure, and independent of the planner:
-//! it reads expressions as the kernel does.
+//! it reads expressions as the kernel does. The words are for whoever walks packets through something else too.
+
+mod choices;
+mod words;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::cidr::{Cidr, Family};
+pub use choices::{Choices, every_way};
+pub use words::{Fate, Interface, Journey, Machine, Origin, Packet, SourceSeen, Step, summary};
+
+use crate::cidr::Family;
 use crate::expr::{Base, CmpOp, CtKey, Expr, FIB_LOCAL, FibAddr, MetaKey, Name, Reg, Verdict, Want};
 use crate::ruleset::{ChainKind, Data, HookPoint, Rule, Ruleset, Table, TableId};
 use crate::text;
-use crate::value::{Proto, Value, interface_name};
-
-/// The machine the packet meets.
-#[derive(Clone, Debug, Default)]
-pub struct Machine {
-    /// Addresses of this machine's interfaces.
-    pub local: BTreeSet<IpAddr>,
-    /// What packets have added to dynamic sets: set and key.
-    pub remembered: BTreeSet<(String, Value)>,
-}
-
-/// Where a packet comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// From a process of this machine.
-    Local,
-    /// From an interface: a pod, another node, the world.
-    Arriving,
-}
-
-/// The first packet of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packet {
-    /// Source address.
-    pub source: IpAddr,
-    /// Destination address.
-    pub destination: IpAddr,
-    /// Transport protocol.
-    pub proto: Proto,
-    /// Destination port.
-    pub port: u16,
-    /// Where it comes from.
-    pub origin: Origin,
-    /// By which interface it comes in.
-    pub ingress: Interface,
-}
-
-/// The interface by which a packet comes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interface(Value);
-
-impl Interface {
-    /// An interface by its name.
-    #[must_use]
-    pub fn named(name: &str) -> Self {
-        Self(interface_name(name))
-    }
-}
-
-impl Default for Interface {
-    /// None: a packet of this machine's own, or one whose interface no rule asks for.
-    fn default() -> Self {
-        Self::named("")
-    }
-}
-
-/// One way a packet may go, told rule by rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Journey {
-    /// What happened, in order.
-    pub steps: Vec<Step>,
-    /// Elements that the packet added to dynamic sets.
-    pub remembered: Vec<(String, Value)>,
-    /// What became of it.
-    pub fate: Fate,
-}
-
-/// One thing that happened to a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// It came to a base chain.
-    Hook {
-        /// Where in its way.
-        at: HookPoint,
-        /// The chain, with its table: `ip pintle prerouting`.
-        chain: String,
-    },
-    /// A rule did something.
-    Rule {
-        /// How many chains deep.
-        depth: u8,
-        /// The chain it is in.
-        chain: Name,
-        /// How it reads.
-        rule: String,
-        /// What it did: a verdict, a translation.
-        effect: String,
-    },
-    /// A rule did not concern it.
-    Passed {
-        /// How many chains deep.
-        depth: u8,
-        /// The chain it is in.
-        chain: Name,
-        /// How it reads.
-        rule: String,
-    },
-    /// Routing decided anew after a hook.
-    Routed(&'static str),
-}
-
-/// What may become of a packet.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
-    /// It goes to this address and port.
-    Delivered {
-        /// Where to, after translation.
-        to: IpAddr,
-        /// On which port.
-        port: u16,
-        /// With which source address the receiver sees it.
-        source: SourceSeen,
-    },
-    /// Dropped without a word.
-    Dropped,
-    /// Refused with a message to the sender.
-    Rejected,
-}
-
-/// The source address the receiver of a packet sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SourceSeen {
-    /// The sender's own.
-    Kept,
-    /// This machine's.
-    Masqueraded,
-}
-
-impl std::fmt::Display for Fate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Delivered { to, port, source } => {
-                write!(f, "{}", std::net::SocketAddr::new(*to, *port))?;
-                if *source == SourceSeen::Masqueraded { f.write_str(" masqueraded") } else { Ok(()) }
-            }
-            Self::Dropped => f.write_str("DROP"),
-            Self::Rejected => f.write_str("REJECT"),
-        }
-    }
-}
+use crate::value::Value;
 
 /// Everything that may become of the packet: one fate for each outcome of the random choices on its way.
 #[must_use]
@@ -198,28 +65,14 @@ fn walk_all<'a>(
     told: bool,
     mut each: impl FnMut(&mut Walk<'a>, Fate),
 ) {
-    // Choices are tried like the digits of a counter; a walk reports the choices it met.
-    let mut digits: Vec<u32> = Vec::new();
-    loop {
-        let mut walk = Walk::new(ruleset, machine, packet, digits.clone());
+    every_way(|choices| {
+        let mut walk = Walk::new(ruleset, machine, packet, std::mem::take(choices));
         walk.steps = told.then(Vec::new);
         walk.later = later;
         let fate = walk.run();
         each(&mut walk, fate);
-        digits = walk.choices.iter().map(|c| c.taken).collect();
-        loop {
-            let Some(last) = digits.pop() else { return };
-            if last + 1 < walk.choices[digits.len()].of {
-                digits.push(last + 1);
-                break;
-            }
-        }
-    }
-}
-
-struct Choice {
-    taken: u32,
-    of: u32,
+        *choices = walk.choices;
+    });
 }
 
 struct Walk<'a> {
@@ -232,8 +85,7 @@ struct Walk<'a> {
     mark: u32,
     translated: bool,
     source: SourceSeen,
-    planned: Vec<u32>,
-    choices: Vec<Choice>,
+    choices: Choices,
     adds: Vec<(String, Value)>,
     /// What happened, where somebody wants to know.
     steps: Option<Vec<Step>>,
@@ -250,7 +102,7 @@ enum End {
 }
 
 impl<'a> Walk<'a> {
-    fn new(ruleset: &'a Ruleset, machine: &'a Machine, packet: Packet, planned: Vec<u32>) -> Self {
+    fn new(ruleset: &'a Ruleset, machine: &'a Machine, packet: Packet, choices: Choices) -> Self {
         let source = SourceSeen::Kept;
         Self {
             ruleset,
@@ -261,8 +113,7 @@ impl<'a> Walk<'a> {
             mark: 0,
             translated: false,
             source,
-            planned,
-            choices: Vec::new(),
+            choices,
             adds: Vec::new(),
             steps: None,
         }
@@ -276,23 +127,13 @@ impl<'a> Walk<'a> {
     }
 
     fn run(&mut self) -> Fate {
-        let first = match self.packet.origin {
-            Origin::Local => HookPoint::Output,
-            Origin::Arriving => HookPoint::Prerouting,
-        };
-        if let Some(fate) = self.hook(first) {
+        if let Some(fate) = self.hook(self.packet.origin.first_hook()) {
             return fate;
         }
         // The destination may be another one now: routing decides anew.
-        let here = self.machine.local.contains(&self.packet.destination);
-        let rest: &[HookPoint] = match (self.packet.origin, here) {
-            (Origin::Arriving, true) => &[HookPoint::Input],
-            (Origin::Arriving, false) => &[HookPoint::Forward, HookPoint::Postrouting],
-            (Origin::Local, true) => &[HookPoint::Postrouting, HookPoint::Input],
-            (Origin::Local, false) => &[HookPoint::Postrouting],
-        };
-        self.tell(|_| Step::Routed(if here { "to this machine" } else { "to another machine or a pod" }));
-        for at in rest {
+        let here = self.machine.has(self.packet.destination);
+        self.tell(|_| Step::routed(here));
+        for at in self.packet.origin.hooks_after_routing(here) {
             if let Some(fate) = self.hook(*at) {
                 return fate;
             }
@@ -423,7 +264,7 @@ impl<'a> Walk<'a> {
             Expr::Payload { base, offset, len, dest } => return self.payload(*base, *offset, *len, *dest, regs),
             Expr::Meta { key: MetaKey::Mark, dest } => regs.set(*dest, &self.mark.to_ne_bytes()),
             Expr::Meta { key: MetaKey::L4Proto, dest } => regs.set(*dest, &[self.packet.proto.number()]),
-            Expr::Meta { key: MetaKey::IifName, dest } => regs.set(*dest, self.packet.ingress.0.as_bytes()),
+            Expr::Meta { key: MetaKey::IifName, dest } => regs.set(*dest, self.packet.ingress.value().as_bytes()),
             Expr::SetMark { source } => self.mark = u32::from_ne_bytes(regs.word(*source)),
             // It is the first packet of its connection.
             Expr::Ct { key: CtKey::State, dest } => regs.set(*dest, &8_u32.to_ne_bytes()),
@@ -464,14 +305,13 @@ impl<'a> Walk<'a> {
             }
             Expr::Reject(_) => return Flow::Decide(Decision::Fate(Fate::Rejected)),
             Expr::Random { modulus, offset, dest } => {
-                let taken = self.planned.get(self.choices.len()).copied().unwrap_or(0);
-                self.choices.push(Choice { taken, of: *modulus });
+                let taken = self.choices.draw(*modulus);
                 regs.set(*dest, &(offset + taken).to_ne_bytes());
             }
             Expr::FibType { addr, dest } => {
                 let addr = if *addr == FibAddr::Source { self.packet.source } else { self.packet.destination };
                 // 1 is RTN_UNICAST, an address elsewhere.
-                let kind = if self.is_local(addr) { FIB_LOCAL } else { 1 };
+                let kind = if self.machine.has(addr) { FIB_LOCAL } else { 1 };
                 regs.set(*dest, &kind.to_ne_bytes());
             }
             Expr::Remember { set, source, .. } => {
@@ -518,11 +358,6 @@ impl<'a> Walk<'a> {
         let key = Value::new().with(regs.get(source, len));
         let remembered = || self.machine.remembered.contains(&(set.to_owned(), key)).then_some(Data::None);
         set_.elements.get(&key).cloned().or_else(remembered)
-    }
-
-    fn is_local(&self, addr: IpAddr) -> bool {
-        let loopback = Cidr::new(IpAddr::from([127, 0, 0, 0]), 8).is_some_and(|c| c.contains(addr));
-        loopback || self.machine.local.contains(&addr)
     }
 }
 
@@ -573,12 +408,6 @@ impl Registers {
     fn word(&self, reg: Reg) -> [u8; 4] {
         self.get(reg, 4).try_into().unwrap_or_default()
     }
-}
-
-/// A readable summary of fates: `10.42.0.5:80 | 10.42.0.6:80 masqueraded`.
-#[must_use]
-pub fn summary(fates: &BTreeSet<Fate>) -> String {
-    fates.iter().map(ToString::to_string).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" | ")
 }
 
 fn rules_of<'t>(table: &'t Table, name: &Name) -> &'t [Rule] {

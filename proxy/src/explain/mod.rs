@@ -10,8 +10,9 @@ mod trace;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use pintle_nft::trace::{Interface, Journey, Machine, Origin, Packet, journeys};
-use pintle_nft::{Family, Ruleset};
+use pintle_nft::Family;
+use pintle_nft::trace::{Interface, Journey, Machine, Origin, Packet};
+use pintle_proxy_plan::iptables::Unreadable;
 use pintle_proxy_plan::{Change, Issue, ServiceMap};
 use serde_json::{Value, json};
 
@@ -58,11 +59,21 @@ pub enum ExplainError {
         /// The name.
         name: String,
     },
-    /// A mode's rules cannot be walked by imaginary packets.
-    #[error("packets cannot be traced in mode {mode}, only in mode nftables; `pintle proxy plan` prints the rules")]
-    NoTrace {
+    /// A packet has two addresses of one family.
+    #[error("a packet from {from} to {to} cannot be: the addresses are of different families")]
+    Families {
+        /// Its source.
+        from: IpAddr,
+        /// Its destination.
+        to: IpAddr,
+    },
+    /// The mode's rules cannot be walked.
+    #[error("cannot walk a packet through what mode {mode} would install")]
+    Walk {
         /// The mode.
         mode: &'static str,
+        /// Why.
+        source: Unreadable,
     },
 }
 
@@ -127,13 +138,12 @@ impl Explained {
     /// Where a packet goes: every fate it may have, and the way to each.
     ///
     /// # Errors
-    /// When the mode has no rules to walk through.
+    /// When there can be no such packet.
     pub fn trace(&self, question: &Question) -> Result<Trace, ExplainError> {
-        let no_trace = || ExplainError::NoTrace { mode: self.mode.name() };
-        let mut rules = Ruleset::default();
-        for map in &self.maps {
-            rules.tables.extend(self.mode.ruleset(map).ok_or_else(no_trace)?.tables);
-        }
+        let (from, to, mode) = (question.source, question.destination, self.mode.name());
+        let family = Family::of(to);
+        let map = self.maps.iter().find(|map| map.config().family == family && Family::of(from) == family);
+        let map = map.ok_or(ExplainError::Families { from, to })?;
         let machine = Machine { local: self.local.clone(), ..Machine::default() };
         let is_local = self.local.contains(&question.source) || question.source.is_loopback();
         let packet = Packet {
@@ -145,12 +155,13 @@ impl Explained {
             ingress: question.interface.as_deref().map_or_else(Interface::default, Interface::named),
         };
         let mut ways: Vec<Journey> = Vec::new();
-        for journey in journeys(&rules, &machine, packet) {
+        let all = self.mode.journeys(map, &machine, packet);
+        for journey in all.map_err(|source| ExplainError::Walk { mode, source })? {
             if !ways.iter().any(|known| known.fate == journey.fate) {
                 ways.push(journey);
             }
         }
         ways.sort_by(|a, b| a.fate.cmp(&b.fate));
-        Ok(Trace { packet, ways })
+        Ok(Trace { mode, packet, ways })
     }
 }

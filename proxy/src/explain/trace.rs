@@ -24,6 +24,7 @@ pub struct Question {
 /// The answer to a [`Question`].
 #[derive(Debug)]
 pub struct Trace {
+    pub(super) mode: &'static str,
     pub(super) packet: Packet,
     pub(super) ways: Vec<Journey>,
 }
@@ -38,7 +39,8 @@ impl Trace {
             Origin::Arriving => "a pod or another machine",
         };
         let to = SocketAddr::new(packet.destination, packet.port);
-        let mut out = format!("{} {} -> {to}, from {from}\n", packet.proto.name(), packet.source);
+        let mut out =
+            format!("{} {} -> {to}, from {from}, in mode {}\n", packet.proto.name(), packet.source, self.mode);
         for journey in &self.ways {
             line(&mut out, 1, &sentence(packet, &journey.fate));
         }
@@ -62,6 +64,7 @@ impl Trace {
             })
         });
         json!({
+            "mode": self.mode,
             "source": self.packet.source,
             "destination": SocketAddr::new(self.packet.destination, self.packet.port),
             "protocol": self.packet.proto.name(),
@@ -90,6 +93,7 @@ fn tell(out: &mut String, step: &Step) {
         // What did not concern it would bury the rest.
         Step::Passed { .. } => {}
         Step::Routed(whereto) => line(out, 1, &format!("routed {whereto}")),
+        Step::Told { depth, what } => line(out, 1 + usize::from(*depth), what),
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pintle_nft::{Cidr, Family, Flow, Proto};
-use pintle_proxy_plan::userspace::{Guard, Listener, PortName, filter};
+use pintle_proxy_plan::userspace::{Guard, Listener, NO_SCTP, PortName, filter};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -83,10 +83,10 @@ pub enum Refused {
         listeners_max: usize,
     },
     /// The source ranges are too many for a socket filter.
-    #[error("its source ranges take {} instructions of a socket filter, of which the kernel takes {}", .0.insns, filter::INSNS_MAX)]
+    #[error("{0}")]
     Filter(filter::TooLong),
     /// The protocol is not forwarded.
-    #[error("SCTP is not forwarded by this process; a proxy mode with a packet filter serves it")]
+    #[error("{NO_SCTP}")]
     Sctp,
 }
 

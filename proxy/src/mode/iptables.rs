@@ -4,9 +4,11 @@
 use std::path::Path;
 
 use pintle_net::nfnetlink::Nft;
+use pintle_nft::trace::{Journey, Machine, Packet};
 use pintle_nft::{Family, TableId};
 use pintle_proxy_plan::backend::Backend as _;
-use pintle_proxy_plan::iptables::{Iptables as Planner, Table, removal, trial};
+use pintle_proxy_plan::iptables::trace::{self, Rules};
+use pintle_proxy_plan::iptables::{Iptables as Planner, Table, Tables, Unreadable, removal, trial};
 use pintle_proxy_plan::{Config, ServiceMap};
 
 use super::{Mode, Started};
@@ -52,6 +54,13 @@ impl Mode for Iptables {
             Family::V6 => "ip6tables-restore",
         };
         format!("# {program} --noflush\n{}", Planner::default().full(map).text())
+    }
+
+    fn journeys(&self, map: &ServiceMap, machine: &Machine, packet: Packet) -> Result<Vec<Journey>, Unreadable> {
+        let mut tables = Tables::default();
+        tables.restore(Planner::default().full(map).text())?;
+        let rules = Rules::read(map.config().family, &tables)?;
+        Ok(trace::journeys(&rules, machine, packet))
     }
 }
 

@@ -8,7 +8,9 @@ mod iptables;
 mod nftables;
 mod userspace;
 
-use pintle_nft::{Family, Ruleset};
+use pintle_nft::Family;
+use pintle_nft::trace::{Journey, Machine, Packet};
+use pintle_proxy_plan::iptables::Unreadable;
 use pintle_proxy_plan::{Config, ServiceMap};
 
 use crate::backend::{Backend, BackendError, Watch};
@@ -50,10 +52,11 @@ pub trait Mode: Sync {
         true
     }
 
-    /// The same as rules through which imaginary packets can be sent, where there are such.
-    fn ruleset(&self, _map: &ServiceMap) -> Option<Ruleset> {
-        None
-    }
+    /// What may become of an imaginary packet where a family's Services are served so: every way it may go.
+    ///
+    /// # Errors
+    /// When the mode's own rules cannot be read.
+    fn journeys(&self, map: &ServiceMap, machine: &Machine, packet: Packet) -> Result<Vec<Journey>, Unreadable>;
 }
 
 /// A mode at work.
@@ -205,6 +208,10 @@ mod tests {
 
         fn render(&self, _map: &ServiceMap) -> String {
             String::new()
+        }
+
+        fn journeys(&self, _: &ServiceMap, _: &Machine, _: Packet) -> Result<Vec<Journey>, Unreadable> {
+            Ok(Vec::new())
         }
     }
 

@@ -2,7 +2,9 @@
 
 use pintle_net::nfnetlink::monitor::{Monitor, Noticed};
 use pintle_net::nfnetlink::{Nft, NftError};
-use pintle_nft::{Family, Ruleset, diff, text};
+use pintle_nft::trace::{self, Journey, Machine, Packet};
+use pintle_nft::{Family, diff, text};
+use pintle_proxy_plan::iptables::Unreadable;
 use pintle_proxy_plan::{Config, ServiceMap, nftables};
 
 use super::{Mode, Started};
@@ -42,8 +44,8 @@ impl Mode for Nftables {
         text::ruleset(&nftables::ruleset(map))
     }
 
-    fn ruleset(&self, map: &ServiceMap) -> Option<Ruleset> {
-        Some(nftables::ruleset(map))
+    fn journeys(&self, map: &ServiceMap, machine: &Machine, packet: Packet) -> Result<Vec<Journey>, Unreadable> {
+        Ok(trace::journeys(&nftables::ruleset(map), machine, packet))
     }
 }
 

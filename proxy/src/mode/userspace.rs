@@ -2,6 +2,8 @@
 
 use pintle_net::NetError;
 use pintle_nft::Family;
+use pintle_nft::trace::{Journey, Machine, Packet};
+use pintle_proxy_plan::iptables::Unreadable;
 use pintle_proxy_plan::{Config, ServiceMap, userspace};
 
 use super::{Mode, Started};
@@ -34,6 +36,10 @@ impl Mode for Userspace {
 
     fn render(&self, map: &ServiceMap) -> String {
         userspace::text(map)
+    }
+
+    fn journeys(&self, map: &ServiceMap, machine: &Machine, packet: Packet) -> Result<Vec<Journey>, Unreadable> {
+        Ok(userspace::trace::journeys(map, machine, packet))
     }
 
     fn tracks_connections(&self) -> bool {

@@ -22,8 +22,8 @@ pub enum Explain {
     Plan(Plan),
     /// Say where a packet goes and why
     ///
-    /// Walks an imaginary packet, the first of its connection, through the rules that `plan` prints, in mode nftables.
-    /// Nothing is sent.
+    /// Walks an imaginary packet, the first of its connection, through what `plan` prints: rules, or in mode userspace
+    /// the sockets of the proxy. Nothing is sent.
     Trace(Trace),
 }
 

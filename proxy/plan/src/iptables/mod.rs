@@ -9,13 +9,17 @@ pub mod base;
 pub mod names;
 pub mod observed;
 pub mod render;
+pub mod rule;
 pub mod script;
+pub mod tables;
+pub mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use observed::Observed;
 pub use script::{Script, Table};
+pub use tables::{Tables, Unreadable};
 
 use crate::backend::Backend;
 use crate::config::Config;

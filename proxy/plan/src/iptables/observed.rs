@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::base::{CHAINS, Hook};
 use super::names::KINDS;
 use super::script::{Table, TableChange};
+use super::tables::BUILT_IN;
 
-/// The chains in which packets begin.
-const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 /// In which the edge tries what the kernel can do.
 pub const PROBE: &str = "PINTLE-PROBE";
 

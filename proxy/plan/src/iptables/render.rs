@@ -19,13 +19,12 @@ use super::base::{
 };
 use super::names::{self, PortId};
 use super::script::Table;
+use super::tables::COMMENT_MAX;
 use crate::config::{Config, Masquerade};
 use crate::endpoints::{Backend, Selection};
 use crate::map::Served;
 use crate::service::{Affinity, Claim, Policy, Port, Service, ServiceName, Via};
 
-/// Longer comments the kernel refuses (XT_MAX_COMMENT_LEN of linux/netfilter/xt_comment.h, less its end).
-const COMMENT_MAX: usize = 255;
 /// What draws are made of: probabilities are fractions of this (xt_statistic).
 const CERTAIN: u64 = 1 << 31;
 

@@ -38,7 +38,8 @@ const LOOPBACK: u32 = 1;
 const WHOLE_PACKET: u32 = u32::MAX;
 
 /// The guard has more ranges than a filter can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its source ranges take {insns} instructions of a socket filter, of which the kernel takes {INSNS_MAX}")]
 pub struct TooLong {
     /// Instructions it would take.
     pub insns: usize,

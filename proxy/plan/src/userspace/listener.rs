@@ -76,6 +76,14 @@ pub struct Sources {
     pub ranges: Vec<Cidr>,
 }
 
+impl Sources {
+    /// Whether a packet from there is among them; `is_local` tells whether this machine sent it.
+    #[must_use]
+    pub fn contain(&self, source: IpAddr, is_local: bool) -> bool {
+        (self.machine && is_local) || self.ranges.iter().any(|range| range.contains(source))
+    }
+}
+
 impl std::fmt::Display for Sources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let machine = self.machine.then(|| "this machine".to_owned());

@@ -6,11 +6,12 @@
 
 pub mod filter;
 mod listener;
+pub mod trace;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
-use pintle_nft::Family;
+use pintle_nft::{Family, Proto};
 
 use crate::backend::Backend;
 use crate::config::{Config, Loopback, NodePortAddresses};
@@ -105,12 +106,28 @@ impl Userspace {
     }
 }
 
+/// Why SCTP is refused.
+pub const NO_SCTP: &str = "SCTP is not forwarded by this process; a proxy mode with a packet filter serves it";
+
+/// Why a frontend cannot be listened for, whatever the machine.
+#[must_use]
+pub fn refusal(at: Claim, listener: &Listener, family: Family) -> Option<String> {
+    if at.proto() == Proto::Sctp {
+        return Some(NO_SCTP.to_owned());
+    }
+    Some(filter::compile(&listener.guard, family).err()?.to_string())
+}
+
 /// Everything, for people: addresses, and listeners with whom they lead to.
 #[must_use]
 pub fn text(map: &ServiceMap) -> String {
     let plan = Userspace::default().full(map);
     let mut lines: Vec<String> = plan.addrs.keys().map(|addr| format!("address {addr}")).collect();
     for (at, listener) in plan.listeners.iter().filter_map(|(at, l)| Some((at, l.as_ref()?))) {
+        if let Some(why) = refusal(*at, listener, map.config().family) {
+            lines.push(format!("refuse {at} for {}: {why}", listener.port.service));
+            continue;
+        }
         lines.push(format!("listen {at} for {}", listener.port.service));
         lines.extend(listener.guard.0.iter().map(|sources| format!("  only from {sources}")));
         let servers =

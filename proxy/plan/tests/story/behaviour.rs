@@ -1,4 +1,5 @@
-//! The behaviour table, line by line. A row reads: from where, to what, and what becomes of the packet.
+//! The behaviour table, line by line, in both modes that filter packets. A row reads: from where, to what, and what
+//! becomes of the packet.
 
 use std::net::SocketAddr;
 
@@ -8,6 +9,7 @@ use pintle_proxy_plan::{Change, Config, Masquerade, NodePortAddresses, Planner};
 use serde_json::{Value as Json, json};
 
 use crate::objects::{service, slice, web};
+use crate::table::iptables;
 use crate::{config, planner};
 
 const POD: (&str, Origin) = ("10.42.0.9", Origin::Arriving);
@@ -32,10 +34,15 @@ fn expect(planner: &Planner, rows: &[((&str, Origin), &str, &str)]) {
 
 #[track_caller]
 fn expect_proto(planner: &Planner, proto: Proto, rows: &[((&str, Origin), &str, &str)]) {
-    let ruleset = planner.full();
+    let (nftables, iptables) = (planner.full(), iptables(planner.map()));
     for (from, to, want) in rows {
-        let fates = trace(&ruleset, &machine(), packet(*from, to, proto));
-        assert_eq!(&summary(&fates), want, "from {} ({:?}) to {to}/{}", from.0, from.1, proto.name());
+        let packet = packet(*from, to, proto);
+        for (mode, fates) in [
+            ("nftables", trace(&nftables, &machine(), packet)),
+            ("iptables", pintle_proxy_plan::iptables::trace::trace(&iptables, &machine(), packet)),
+        ] {
+            assert_eq!(&summary(&fates), want, "{mode}, from {} ({:?}) to {to}/{}", from.0, from.1, proto.name());
+        }
     }
 }
 

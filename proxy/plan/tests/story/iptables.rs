@@ -2,12 +2,11 @@
 
 use pintle_nft::Family;
 use pintle_proxy_plan::backend::Backend as _;
-use pintle_proxy_plan::iptables::{Iptables, Observed, Table, removal, trial};
+use pintle_proxy_plan::iptables::{Iptables, Observed, Table, Tables, Unreadable, removal, trial};
 use pintle_proxy_plan::{Change, Config, DetectLocal, Masquerade, NodePortAddresses, ServiceMap, ServiceName};
 use serde_json::json;
 
 use crate::objects::{service, slice, web};
-use crate::xtables::Tables;
 use crate::{bytes, config};
 
 /// A map and its rendering side by side.
@@ -26,7 +25,7 @@ impl Both {
     }
 
     /// Everything, into tables in which something may be.
-    fn load(&mut self, tables: &mut Tables) -> Result<(), String> {
+    fn load(&mut self, tables: &mut Tables) -> Result<(), Unreadable> {
         self.map.resolve();
         self.planner.observe(observed(tables));
         let script = self.planner.full(&self.map);
@@ -36,7 +35,7 @@ impl Both {
     }
 
     /// What changed; the text.
-    fn change(&mut self, tables: &mut Tables) -> Result<String, String> {
+    fn change(&mut self, tables: &mut Tables) -> Result<String, Unreadable> {
         let resolved = self.map.resolve();
         let script = self.planner.change(&self.map, &resolved.changes);
         tables.restore(script.text())?;
@@ -46,7 +45,7 @@ impl Both {
 
     /// What a full load into empty tables makes.
     fn whole(&self) -> Tables {
-        let mut tables = Tables::new();
+        let mut tables = Tables::default();
         tables.restore(Iptables::default().full(&self.map).text()).unwrap();
         tables
     }
@@ -171,7 +170,7 @@ fn services_are_laid_out_as_kube_proxy_does() {
 
 #[test]
 fn a_change_writes_the_chains_it_concerns() {
-    let (mut both, mut tables) = (one_of_each(), Tables::new());
+    let (mut both, mut tables) = (one_of_each(), Tables::default());
     both.load(&mut tables).unwrap();
     both.note(Change::Slice(&web("plain", &["10.42.0.2@here", "10.42.1.2"])));
     insta::assert_snapshot!(both.change(&mut tables).unwrap(), @r#"
@@ -190,7 +189,7 @@ fn a_change_writes_the_chains_it_concerns() {
 
 #[test]
 fn what_others_put_there_stays_and_what_older_proxies_left_goes() {
-    let mut tables = Tables::new();
+    let mut tables = Tables::default();
     let theirs = "*nat\n:KUBE-KUBELET-CANARY - [0:0]\n:CNI-X - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n-A CNI-X -j KUBE-MARK-MASQ\n\
                   -A POSTROUTING -j CNI-X\nCOMMIT\n*filter\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n";
     tables.restore(theirs).unwrap();
@@ -223,7 +222,7 @@ fn what_others_put_there_stays_and_what_older_proxies_left_goes() {
 
 #[test]
 fn a_service_that_is_left_out_refuses_until_it_is_taken_in_again() {
-    let (mut both, mut tables) = (one_of_each(), Tables::new());
+    let (mut both, mut tables) = (one_of_each(), Tables::default());
     both.load(&mut tables).unwrap();
     let whole = tables.clone();
     let sticky = ServiceName { namespace: "d".into(), name: "sticky".into() };
@@ -302,12 +301,12 @@ fn settings_are_told_in_rules() {
 #[test]
 fn a_trial_leaves_nothing() {
     for family in [Family::V4, Family::V6] {
-        let mut tables = Tables::new();
+        let mut tables = Tables::default();
         for script in trial(&config().for_family(family)) {
             assert_ne!(script.text(), "");
             tables.restore(script.text()).unwrap();
         }
-        assert_eq!(tables, Tables::new());
+        assert_eq!(tables, Tables::default());
     }
 }
 
@@ -316,7 +315,7 @@ fn a_trial_leaves_nothing() {
 pub fn happen(bytes: &[u8]) {
     let (config, story) = bytes::story(bytes);
     let mut both = Both::new(config);
-    let mut tables = Tables::new();
+    let mut tables = Tables::default();
     both.load(&mut tables).unwrap();
     for happening in &story {
         match happening {
@@ -336,5 +335,5 @@ pub fn happen(bytes: &[u8]) {
         }
     }
     tables.restore(removal(&observed(&tables)).text()).unwrap();
-    assert_eq!(tables, Tables::new());
+    assert_eq!(tables, Tables::default());
 }

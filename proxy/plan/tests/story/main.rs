@@ -17,7 +17,6 @@ mod objects;
 mod recall;
 mod table;
 mod userspace;
-mod xtables;
 
 use pintle_proxy_plan::{Change, Config, Planner};
 

@@ -1,20 +1,22 @@
-//! The userspace backend's rendering: every row of the table that such a proxy can have, told by imaginary packets and
-//! the socket filters they meet; changes as large as what changed; and filters that are read as the kernel reads them.
+//! The userspace backend's rendering: changes as large as what changed, and filters that are read as the kernel reads
+//! them. The table is walked in `table`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use pintle_nft::trace::Origin::Arriving;
+use pintle_nft::trace::{Fate, Interface, Machine, Packet};
 use pintle_nft::{Cidr, Family, Proto};
-use pintle_proxy_cases::{Case, Client, Destination, Row, Want, World, cases};
+use pintle_proxy_cases::{Case, World, cases};
 use pintle_proxy_plan::backend::Backend as _;
 use pintle_proxy_plan::userspace::filter::{self, INSNS_MAX, Insn};
-use pintle_proxy_plan::userspace::{Guard, Hold, Listener, Origin, Plan, Sources, Userspace, Way};
-use pintle_proxy_plan::userspace::{listeners, node_port_addrs};
+use pintle_proxy_plan::userspace::{
+    Guard, Hold, Listener, Plan, Sources, Userspace, listeners, node_port_addrs, trace,
+};
 use pintle_proxy_plan::{Change, Claim, Config, Loopback, NodePortAddresses, ServiceMap};
 use proptest::prelude::*;
 
-use crate::objects::{service, web};
-use crate::table::{PROTOCOLS, config, worlds};
+use crate::objects::{service, slice, web};
 
 /// A packet as a filter sees it.
 #[derive(Clone, Copy, Debug)]
@@ -56,88 +58,25 @@ fn hears(guard: &Guard, seen: Seen) -> bool {
     filter::compile(guard, Family::of(seen.source)).unwrap().is_none_or(|program| passes(&program, seen))
 }
 
-fn map_of(family: Family, world: &World, case: &Case, protocol: &str) -> ServiceMap {
-    let mut map = ServiceMap::new(config(family, world, case));
-    map.note(Change::Service(&case.service(world, protocol)));
-    map.note(Change::Slice(&case.slice(world, protocol)));
-    map.resolve();
-    map
-}
-
-/// What becomes of a connection.
-#[derive(Debug, PartialEq, Eq)]
-enum Fate {
-    Refused,
-    Silence,
-    Servers(BTreeSet<IpAddr>),
-    /// It is not ours.
-    Elsewhere,
-}
-
-fn fate(plan: &Plan, config: &Config, world: &World, case: &Case, row: &Row, proto: Proto) -> Fate {
-    let here = |name| case.is_here(name);
-    let ((to, port), source) = (world.destination(row.to, here), world.source(row.from, here));
-    let is_node = matches!(row.from, Client::Node | Client::NodeAsLoadBalancer);
-    let machine = [world.node, world.loopback];
-    let node_ports = node_port_addrs(config, &machine);
-    let listener = |at: Claim| plan.listeners.get(&at).and_then(Option::as_ref);
-    let by_node_port = || {
-        let answers = machine.contains(&to) && node_ports.iter().any(|a| a.is_unspecified() || *a == to);
-        listener(Claim::NodePort(proto, port)).filter(|_| answers)
-    };
-    let Some(found) = listener(Claim::Vip(to, proto, port)).or_else(by_node_port) else {
-        let held = machine.contains(&to) || plan.addrs.get(&to) == Some(&Hold::Take);
-        let is_unused = config.service_ranges.iter().any(|r| r.contains(to)) && !held;
-        return match (row.to, is_unused, is_node) {
-            (_, true, true) => Fate::Refused,
-            (_, true, false) => Fate::Silence,
-            (Destination::NodePortOtherPort | Destination::Endpoint(_) | Destination::LoadBalancerProxied, ..) => {
-                Fate::Elsewhere
-            }
-            _ => Fate::Refused,
-        };
-    };
-    if !hears(&found.guard, Seen { source, by_loopback: is_node }) {
-        return Fate::Silence;
-    }
-    let way = match row.from {
-        Client::Node | Client::NodeAsLoadBalancer => Way::Here,
-        Client::Pod | Client::Endpoint(_) => Way::Out("veth1a2b3c".into()),
-        Client::OtherNode | Client::Outside => Way::Out("eth0".into()),
-    };
-    let servers = found.servers(Origin::of(config, source, &way));
-    if servers.is_empty() { Fate::Silence } else { Fate::Servers(servers.iter().map(|s| s.addr).collect()) }
-}
-
 #[test]
-fn every_row_of_the_table_holds_or_is_a_known_difference() {
-    let mut wrong = Vec::new();
-    for case in cases() {
-        for (family, world) in worlds() {
-            for (proto, protocol) in PROTOCOLS {
-                let map = map_of(family, &world, &case, protocol);
-                let plan = Userspace::default().full(&map);
-                for row in case.rows.iter().map(|row| case.in_userspace(row)) {
-                    let want = match &row.want {
-                        Want::Reject => Fate::Refused,
-                        Want::Drop => Fate::Silence,
-                        Want::Untouched => Fate::Elsewhere,
-                        Want::Servers(servers) => Fate::Servers(
-                            servers.iter().map(|s| world.endpoint(s.name, case.is_here(s.name))).collect(),
-                        ),
-                    };
-                    let got = fate(&plan, map.config(), &world, &case, &row, proto);
-                    if got != want {
-                        wrong.push(format!(
-                            "line {} ({}), {family:?} {protocol}: {row:?}: {got:?}",
-                            row.line, case.title
-                        ));
-                    }
-                }
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+fn sctp_is_refused_and_the_plan_says_so() {
+    let mut map = ServiceMap::new(crate::config());
+    let spec = serde_json::json!({"ports": [{"name": "s", "port": 53, "protocol": "SCTP"}]});
+    map.note(Change::Service(&service("web", "10.43.0.10", spec)));
+    map.note(Change::Slice(&slice("web", ("s", "SCTP", 53), &["10.42.1.2"])));
+    map.resolve();
+    let text = pintle_proxy_plan::userspace::text(&map);
+    assert!(text.contains("refuse 10.43.0.10:53/sctp for d/web: SCTP is not forwarded"), "{text}");
+    let packet = Packet {
+        source: "203.0.113.5".parse().unwrap(),
+        destination: "10.43.0.10".parse().unwrap(),
+        proto: Proto::Sctp,
+        port: 53,
+        origin: Arriving,
+        ingress: Interface::default(),
+    };
+    let ways = trace::journeys(&map, &Machine::default(), packet);
+    assert_eq!(ways.iter().map(|way| way.fate.clone()).collect::<Vec<_>>(), [Fate::Rejected]);
 }
 
 #[test]
@@ -273,9 +212,7 @@ proptest! {
         // Often at the edge of a range.
         let seen = Seen { source: near.get(&all).network().addr(), by_loopback };
         let guard = Guard(lists.iter().map(|(machine, ranges)| Sources { machine: *machine, ranges: ranges.clone() }).collect());
-        let want = lists.iter().all(|(machine, ranges)| {
-            (*machine && by_loopback) || ranges.iter().any(|r| r.contains(seen.source))
-        });
+        let want = guard.0.iter().all(|list| list.contain(seen.source, by_loopback));
         prop_assert_eq!(hears(&guard, seen), want);
     }
 }
