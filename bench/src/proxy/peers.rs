@@ -68,8 +68,8 @@ impl Peer {
 
     fn layout(self) -> &'static dyn Layout {
         match self {
-            Self::Nft => &nft::Nft,
-            Self::NftMaps => &nft_maps::NftMaps,
+            Self::Nft => &nft::Table(nft::PerEndpoint),
+            Self::NftMaps => &nft::Table(nft_maps::PerService),
             Self::Iptables => &iptables::Iptables,
         }
     }

@@ -1,5 +1,5 @@
-//! kube-proxy's nftables layout up to 1.35: a chain for each Service and each endpoint, an anonymous verdict map in each
-//! Service's.
+//! kube-proxy's nftables layouts: what they have in common, and the one up to 1.35, with a chain for each Service and
+//! each endpoint and an anonymous verdict map in each Service's.
 
 use std::fmt::Write as _;
 
@@ -7,16 +7,29 @@ use pintle_proxy_cases::synthetic::RANGES;
 
 use super::{Layout, Serving};
 
-pub struct Nft;
+/// What one of the layouts does in its own way.
+pub trait Chains {
+    /// What no Service changes.
+    fn frame(&self) -> String;
 
-impl Layout for Nft {
+    /// Writes a Service.
+    fn service(&self, out: &mut String, service: &Serving);
+
+    /// One endpoint instead of another.
+    fn changed(&self, service: &Serving, gone: &str) -> String;
+}
+
+/// A layout, as text for `nft`.
+pub struct Table<C>(pub C);
+
+impl<C: Chains> Layout for Table<C> {
     fn program(&self) -> &'static [&'static str] {
         &["nft", "-f", "-"]
     }
 
     fn all(&self, all: &[Serving]) -> String {
-        let mut out = frame();
-        all.iter().for_each(|s| service(&mut out, s));
+        let mut out = self.0.frame();
+        all.iter().for_each(|s| self.0.service(&mut out, s));
         out
     }
 
@@ -26,12 +39,29 @@ impl Layout for Nft {
 
     fn add(&self, all: &[Serving]) -> String {
         let mut out = String::new();
-        all.last().into_iter().for_each(|s| service(&mut out, s));
+        all.last().into_iter().for_each(|s| self.0.service(&mut out, s));
         out
     }
 
     fn change(&self, all: &[Serving], at: usize, gone: &str) -> String {
-        changed(&all[at], gone)
+        self.0.changed(&all[at], gone)
+    }
+}
+
+/// The layout up to 1.35.
+pub struct PerEndpoint;
+
+impl Chains for PerEndpoint {
+    fn frame(&self) -> String {
+        frame()
+    }
+
+    fn service(&self, out: &mut String, service: &Serving) {
+        write_service(out, service);
+    }
+
+    fn changed(&self, service: &Serving, gone: &str) -> String {
+        changed(service, gone)
     }
 }
 
@@ -96,7 +126,7 @@ add rule ip kube-proxy {chain} numgen random mod {} vmap {{ {} }}
     .unwrap_or_default();
 }
 
-fn service(out: &mut String, service: &Serving) {
+fn write_service(out: &mut String, service: &Serving) {
     let chain = format!("service-{}-bench/tcp/http", service.name);
     let chains: Vec<String> = service.endpoints.iter().map(|ip| endpoint(out, service, ip)).collect();
     writeln!(out, "add chain ip kube-proxy {chain}").unwrap_or_default();

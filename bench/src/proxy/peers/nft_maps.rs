@@ -5,16 +5,12 @@ use std::fmt::Write as _;
 
 use pintle_proxy_cases::synthetic::RANGES;
 
-use super::{Layout, Serving, nft};
+use super::{Serving, nft};
 
-pub struct NftMaps;
+pub struct PerService;
 
-impl Layout for NftMaps {
-    fn program(&self) -> &'static [&'static str] {
-        nft::Nft.program()
-    }
-
-    fn all(&self, all: &[Serving]) -> String {
+impl nft::Chains for PerService {
+    fn frame(&self) -> String {
         let pods = RANGES[0];
         let mut out = nft::frame();
         write!(
@@ -25,23 +21,16 @@ insert rule ip kube-proxy services ip daddr @cluster-ips ip saddr != {pods} jump
 "
         )
         .unwrap_or_default();
-        all.iter().for_each(|s| service(&mut out, s));
         out
     }
 
-    fn again(&self, all: &[Serving]) -> String {
-        format!("delete table ip kube-proxy\n{}", self.all(all))
+    fn service(&self, out: &mut String, service: &Serving) {
+        write_service(out, service);
     }
 
-    fn add(&self, all: &[Serving]) -> String {
-        let mut out = String::new();
-        all.last().into_iter().for_each(|s| service(&mut out, s));
-        out
-    }
-
-    fn change(&self, all: &[Serving], at: usize, _gone: &str) -> String {
-        let mut out = format!("flush chain ip kube-proxy {}\n", chain(&all[at]));
-        rule(&mut out, &all[at]);
+    fn changed(&self, service: &Serving, _gone: &str) -> String {
+        let mut out = format!("flush chain ip kube-proxy {}\n", chain(service));
+        rule(&mut out, service);
         out
     }
 }
@@ -63,7 +52,7 @@ fn rule(out: &mut String, service: &Serving) {
     .unwrap_or_default();
 }
 
-fn service(out: &mut String, service: &Serving) {
+fn write_service(out: &mut String, service: &Serving) {
     let chain = chain(service);
     writeln!(out, "add chain ip kube-proxy {chain}").unwrap_or_default();
     rule(out, service);
