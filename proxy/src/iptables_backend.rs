@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use pintle_nft::{Family, Proto};
 use pintle_proxy_plan::backend::Backend as _;
-use pintle_proxy_plan::iptables::{Iptables, Observed, Script, Table};
+use pintle_proxy_plan::iptables::{Iptables, Observed, Script, Table, landmarks};
 use pintle_proxy_plan::map::{Changed, Resolved, Served};
 use pintle_proxy_plan::{Change, Claim, Config, ServiceMap, ServiceName, outputs};
 
@@ -39,6 +39,8 @@ struct PerFamily {
     installed: Installed,
     /// Services that were refused, as they were then.
     refused: BTreeMap<ServiceName, Refusal>,
+    /// Whether they are to be tried again.
+    retry: bool,
     /// UDP frontends whose flows must be looked at once the rules are in: kept when that fails.
     touched: BTreeSet<Claim>,
 }
@@ -97,8 +99,7 @@ impl<T: Xtables> Backend for IptablesBackend<T> {
     }
 
     fn try_again(&mut self) {
-        // Of what is installed nothing is in doubt: they are taken in by the next change.
-        self.families.iter_mut().for_each(|family| family.refused.clear());
+        self.families.iter_mut().for_each(|family| family.retry = true);
     }
 
     fn sync(&mut self) -> Report {
@@ -119,15 +120,14 @@ impl<T: Xtables> Backend for IptablesBackend<T> {
     }
 
     fn is_intact(&mut self) -> bool {
-        let lives = |tools: &mut T, family, table| match tools.has_canary(family, table) {
-            Ok(lives) => lives,
-            // Not a word about the tables.
-            Err(error) => error.is_transient(),
-        };
-        self.families.iter().filter(|f| f.installed == Installed::AsPlanned).all(|f| {
-            let family = f.map.config().family;
-            Table::ALL.iter().all(|table| lives(&mut self.tools, family, *table))
-        })
+        let mut is_there =
+            |config: &Config, table| match self.tools.has(config.family, table, &landmarks(config, table)) {
+                Ok(is_there) => is_there,
+                // Not a word about the tables.
+                Err(error) => error.is_transient(),
+            };
+        let installed = self.families.iter().filter(|f| f.installed == Installed::AsPlanned);
+        installed.map(|f| f.map.config()).all(|config| Table::ALL.iter().all(|table| is_there(config, *table)))
     }
 }
 
@@ -150,6 +150,7 @@ impl PerFamily {
             planner: Iptables::default(),
             installed: Installed::Unknown,
             refused: BTreeMap::new(),
+            retry: false,
             touched: BTreeSet::new(),
         }
     }
@@ -166,7 +167,11 @@ impl PerFamily {
         let map = &self.map;
         self.refused.retain(|name, refusal| map.get(name) == Some(&refusal.served));
         let mut extent = Extent::Nothing;
-        let mut outcome = Ok(());
+        let mut outcome = self.try_refused(tools, &mut sent);
+        if outcome.is_err() {
+            // What changed was not written.
+            self.installed = Installed::Unknown;
+        }
         if self.installed == Installed::AsPlanned {
             outcome = self.install(tools, &mut sent, Some(&resolved.changes));
             extent = if sent.lines > 0 { Extent::Incremental } else { Extent::Nothing };
@@ -191,6 +196,32 @@ impl PerFamily {
             flows: flows.map_err(Into::into),
             outcome: outcome.map_err(Into::into),
         }
+    }
+
+    /// Tries again those that were refused, where that was asked for: the chains of each alone, which nobody enters yet.
+    /// Who is refused again costs the others nothing; who is not is taken in by the next change.
+    fn try_refused(&mut self, tools: &mut impl Xtables, sent: &mut Sent) -> Result<(), XtablesError> {
+        if !std::mem::take(&mut self.retry) {
+            return Ok(());
+        }
+        if self.installed == Installed::Unknown {
+            self.refused.clear();
+        }
+        let mut refused = std::mem::take(&mut self.refused);
+        let names: Vec<_> =
+            self.map.iter().map(|(name, _)| name.clone()).filter(|n| refused.contains_key(&**n)).collect();
+        for name in names {
+            match sent.script(tools, self.family(), &self.planner.own_chains(&self.map, std::slice::from_ref(&name))) {
+                Ok(()) => drop(refused.remove(&*name)),
+                Err(XtablesError::Refused { is_transient: false, .. }) => {}
+                Err(error) => {
+                    self.refused = refused;
+                    return Err(error);
+                }
+            }
+        }
+        self.refused = refused;
+        Ok(())
     }
 
     /// Installs everything, whatever is there.

@@ -4,14 +4,14 @@
 //! They are the only programs this proxy ever calls: the kernel's own interface to xtables is the layout of its memory,
 //! which the tools know and nobody else should.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use pintle_net::nfnetlink::NftError;
 use pintle_net::nfnetlink::conntrack::Conntrack;
 use pintle_nft::{Family, Flow, Proto};
-use pintle_proxy_plan::iptables::{Script, Table, base};
+use pintle_proxy_plan::iptables::{Script, Table};
 
 use crate::backend::Fault;
 
@@ -109,8 +109,9 @@ pub trait Xtables: Send {
     /// A table as `iptables-save` prints it.
     fn save(&mut self, family: Family, table: Table) -> Result<String, XtablesError>;
 
-    /// Whether the canary of a table lives.
-    fn has_canary(&mut self, family: Family, table: Table) -> Result<bool, XtablesError>;
+    /// Whether a table has, for each of these texts, a line that begins so, as `iptables-save` prints it. Reads no further
+    /// than it must.
+    fn has(&mut self, family: Family, table: Table, lines: &[String]) -> Result<bool, XtablesError>;
 
     /// The UDP flows of a family.
     fn flows(&mut self, family: Family) -> Result<Vec<Flow>, XtablesError>;
@@ -206,14 +207,14 @@ impl Xtables for Tools {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn has_canary(&mut self, family: Family, table: Table) -> Result<bool, XtablesError> {
-        let wait = LOCK_WAIT_S.to_string();
-        let (program, output) = self.run(family, "", &["-w", &wait, "-t", table.name(), "-S", base::CANARY], "")?;
-        match output.status.code() {
-            Some(0) => Ok(String::from_utf8_lossy(&output.stdout).lines().any(|line| line.starts_with("-A "))),
-            // No such chain.
-            Some(1) => Ok(false),
-            _ => Err(complaint(program, &output)),
+    fn has(&mut self, family: Family, table: Table, lines: &[String]) -> Result<bool, XtablesError> {
+        let program = self.variant.program(family, "-save");
+        let path = look_for(&program)?;
+        let found = look_through(&path, &["-t", table.name()], lines);
+        match found.map_err(|source| XtablesError::Run { program: program.clone(), source })? {
+            Looked::Found => Ok(true),
+            Looked::Ended(output) if output.status.success() => Ok(false),
+            Looked::Ended(output) => Err(complaint(program, &output)),
         }
     }
 
@@ -249,6 +250,34 @@ fn run(program: &Path, arguments: &[&str], input: &str) -> io::Result<Output> {
             _ => Ok(output),
         }
     })
+}
+
+/// What came of looking for lines.
+enum Looked {
+    /// All were there; the program was not heard to its end.
+    Found,
+    /// It said all it had to say, and they were not all there.
+    Ended(Output),
+}
+
+/// Reads what a program prints until all these beginnings of lines were seen.
+fn look_through(program: &Path, arguments: &[&str], beginnings: &[String]) -> io::Result<Looked> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut missing: Vec<&String> = beginnings.iter().collect();
+    let lines = child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n'));
+    for line in lines {
+        let line = line?;
+        missing.retain(|beginning| !line.starts_with(beginning.as_bytes()));
+        if missing.is_empty() {
+            // It has nothing more to say to us; that it is gone already is as good.
+            let _ = child.kill();
+            child.wait()?;
+            return Ok(Looked::Found);
+        }
+    }
+    child.wait_with_output().map(Looked::Ended)
 }
 
 fn complaint(program: String, output: &Output) -> XtablesError {

@@ -30,7 +30,6 @@ struct Memory {
     refuse: Option<(&'static str, Says)>,
     /// So many further restores fail as a whole.
     fails: usize,
-    canary: bool,
     restores: usize,
 }
 
@@ -59,8 +58,9 @@ impl Xtables for Memory {
         Ok(self.tables.save(table))
     }
 
-    fn has_canary(&mut self, _family: Family, _table: Table) -> Result<bool, XtablesError> {
-        Ok(self.canary)
+    fn has(&mut self, _family: Family, table: Table, lines: &[String]) -> Result<bool, XtablesError> {
+        let saved = self.tables.save(table);
+        Ok(lines.iter().all(|wanted| saved.lines().any(|line| line.starts_with(wanted.as_str()))))
     }
 
     fn flows(&mut self, _family: Family) -> Result<Vec<Flow>, XtablesError> {
@@ -76,7 +76,7 @@ impl Xtables for Memory {
 fn ten_services() -> IptablesBackend<Memory> {
     let range = |text: &str| vec![text.parse().unwrap()];
     let config = Config::new("here", range("10.42.0.0/16"), range("10.43.0.0/16"));
-    let memory = Memory { tables: Tables::default(), refuse: None, fails: 0, canary: true, restores: 0 };
+    let memory = Memory { tables: Tables::default(), refuse: None, fails: 0, restores: 0 };
     let mut backend = IptablesBackend::new(config, &[Family::V4], memory);
     for n in 0..9 {
         backend.note(Change::Service(&service(&format!("s{n}"), &format!("10.43.0.{}", n + 20), json!({}))));
@@ -135,6 +135,7 @@ fn what_was_refused_is_installed_when_it_is_possible_again() {
     let report = backend.sync();
     assert!(report.is_installed(), "{report:?}");
     assert_eq!((left_out(&report).len(), served(&mut backend)), (1, 9));
+    assert_eq!(report.families[0].extent, Extent::Incremental, "trying again costs no full load");
     backend.tools().refuse = None;
     backend.try_again();
     let report = backend.sync();
@@ -186,12 +187,26 @@ fn when_everything_is_refused_nobody_is_blamed_and_it_is_not_the_end() {
 }
 
 #[test]
-fn a_canary_that_died_is_noticed() {
+fn what_somebody_else_takes_away_is_noticed() {
     let mut backend = ten_services();
-    backend.tools().canary = false;
     assert!(backend.is_intact(), "nothing is installed yet");
     backend.sync();
-    assert!(!backend.is_intact());
-    backend.tools().canary = true;
+    assert!(backend.is_intact());
+    let whole = backend.tools().tables.clone();
+    for foreign in [
+        "*nat\n:PREROUTING - [0:0]\nCOMMIT\n",
+        "*filter\n:FORWARD - [0:0]\nCOMMIT\n",
+        "*nat\n:KUBE-PROXY-CANARY - [0:0]\nCOMMIT\n",
+        "*nat\n-D OUTPUT -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\nCOMMIT\n",
+    ] {
+        backend.tools().tables.restore(foreign).unwrap();
+        assert!(!backend.is_intact(), "{foreign}");
+        // As the loop does then.
+        backend.distrust();
+        assert!(backend.sync().is_installed() && backend.is_intact());
+        assert_eq!(backend.tools().tables, whole, "{foreign}");
+    }
+    // What others add is theirs.
+    backend.tools().tables.restore("*nat\n-A PREROUTING -j ACCEPT\nCOMMIT\n").unwrap();
     assert!(backend.is_intact());
 }

@@ -61,6 +61,11 @@ impl Backend for Beside {
         self.connect.try_again();
     }
 
+    fn try_again(&mut self) {
+        self.mode.try_again();
+        self.connect.try_again();
+    }
+
     fn sync(&mut self) -> Report {
         let report = self.mode.sync();
         // A mode that installs everything may have been told everything anew.

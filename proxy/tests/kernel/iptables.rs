@@ -75,12 +75,19 @@ fn what_somebody_else_empties_is_back_soon_and_theirs_stays() {
     let proxy = start_iptables(&api);
     eventually("the Service answers", NOTICED, || ask("10.43.0.10:80").ok());
     assert!(proxy.says_mode("iptables"));
-    for foreign in [&["-t", "nat", "-F"][..], &["-t", "nat", "-F", "KUBE-PROXY-CANARY"]] {
+    eventually("everything is installed", NOTICED, || proxy.is_ready().then_some(()));
+    let installed = saved();
+    for foreign in [
+        &["-t", "nat", "-F"][..],
+        &["-t", "nat", "-F", "KUBE-PROXY-CANARY"],
+        // The canary lives, and no packet finds us.
+        &["-t", "nat", "-F", "PREROUTING"],
+        &["-t", "filter", "-F", "FORWARD"],
+    ] {
         tool("iptables-legacy", foreign);
-        let canary = "-A KUBE-PROXY-CANARY";
-        eventually(&format!("repaired after {foreign:?}"), NOTICED, || {
-            (ask("10.43.0.10:80").is_ok() && saved().iter().any(|l| l.starts_with(canary))).then_some(())
-        });
+        assert_ne!(saved(), installed);
+        eventually(&format!("repaired after {foreign:?}"), NOTICED, || (saved() == installed).then_some(()));
+        assert!(ask("10.43.0.10:80").is_ok());
     }
     api.put(SLICES, web("web", &["10.42.0.3@here"]));
     eventually("changes come through", NOTICED, || ask("10.43.0.10:80").ok().filter(|a| a.starts_with("10.42.0.3")));
@@ -149,13 +156,22 @@ fn a_change_of_modes_under_load_fails_no_connection_and_leaves_nothing() {
 }
 
 #[test]
-fn rules_of_both_kinds_of_tools_are_removed() {
+fn rules_of_both_kinds_of_tools_are_known_again_as_ours_and_are_removed() {
     let Some(_world) = world("iptables") else { return };
     let before = saved();
     for variant in [Variant::Legacy, Variant::Nft] {
         let mut backend = IptablesBackend::new(config(), &[Family::V4, Family::V6], Tools::find(variant).unwrap());
         web_service(&mut backend);
         assert!(backend.sync().is_installed());
+        assert!(backend.is_intact(), "{variant:?}");
+        let tools = match variant {
+            Variant::Legacy => "ip6tables-legacy",
+            _ => "ip6tables-nft",
+        };
+        tool(tools, &["-t", "nat", "-F", "OUTPUT"]);
+        assert!(!backend.is_intact(), "{variant:?}");
+        backend.distrust();
+        assert!(backend.sync().is_installed() && backend.is_intact(), "{variant:?}");
     }
     assert!(nft_list().contains("KUBE-SERVICES") && saved().iter().any(|l| l.contains("KUBE-SERVICES")));
     pintle_proxy::cleanup(pintle_proxy::config::TABLE).unwrap();

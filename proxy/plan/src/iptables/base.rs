@@ -95,7 +95,7 @@ const GUARD: &str = "kubernetes load balancer firewall";
 const HOOKS: [Hook; 14] = [
     hook(Table::Nat, "PREROUTING", SERVICES, false, PORTALS),
     hook(Table::Nat, "OUTPUT", SERVICES, false, PORTALS),
-    hook(Table::Nat, "POSTROUTING", EGRESS, false, "pods' packets to outside the cluster"),
+    hook(Table::Nat, "POSTROUTING", EGRESS, false, "packets of pods to outside the cluster"),
     hook(Table::Nat, "POSTROUTING", POSTROUTING, false, "kubernetes postrouting rules"),
     hook(Table::Filter, "INPUT", EXTERNAL_SERVICES, true, VISIBLE),
     hook(Table::Filter, "INPUT", NODE_PORTS, false, "kubernetes health check service ports"),

@@ -198,6 +198,15 @@ pub fn trial(config: &Config) -> [Script; 2] {
     [install, remove]
 }
 
+/// How lines of a table begin, as `iptables-save` prints it, that are there as long as nobody else was at work: the rules
+/// of others' chains by which packets come to ours, and one of our own that goes when somebody empties the table.
+#[must_use]
+pub fn landmarks(config: &Config, table: Table) -> Vec<String> {
+    let hooks = base::hooks(config).filter(|hook| hook.table == table);
+    let hooks = hooks.map(|hook| format!("-A {} {}", hook.from, hook.rule()));
+    hooks.chain([format!("-A {} ", base::CANARY)]).collect()
+}
+
 fn owned(owner: &Owner, rules: Vec<String>) -> impl Iterator<Item = (Owner, String)> {
     rules.into_iter().map(|rule| (owner.clone(), rule))
 }

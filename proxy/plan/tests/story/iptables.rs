@@ -2,7 +2,7 @@
 
 use pintle_nft::Family;
 use pintle_proxy_plan::backend::Backend as _;
-use pintle_proxy_plan::iptables::{Iptables, Observed, Table, Tables, Unreadable, removal, trial};
+use pintle_proxy_plan::iptables::{Iptables, Observed, Table, Tables, Unreadable, landmarks, removal, trial};
 use pintle_proxy_plan::{Change, Config, DetectLocal, Masquerade, NodePortAddresses, ServiceMap, ServiceName};
 use serde_json::json;
 
@@ -134,7 +134,7 @@ fn services_are_laid_out_as_kube_proxy_does() {
     -A PINTLE-EGRESS -d 224.0.0.0/4 -j RETURN
     -A PINTLE-EGRESS -s 10.42.0.0/16 -j MASQUERADE --random-fully
     -A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
-    -A POSTROUTING -m comment --comment "pods' packets to outside the cluster" -j PINTLE-EGRESS
+    -A POSTROUTING -m comment --comment "packets of pods to outside the cluster" -j PINTLE-EGRESS
     -A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
     *filter
     -A FORWARD -m conntrack --ctstate NEW -m comment --comment "kubernetes load balancer firewall" -j KUBE-PROXY-FIREWALL
@@ -296,6 +296,17 @@ fn settings_are_told_in_rules() {
     }
     let left = sample(Config { egress: pintle_proxy_plan::Egress::Leave, ..base });
     assert!(!left.contains("EGRESS"), "{left}");
+}
+
+#[test]
+fn what_leads_to_our_chains_is_listed_as_it_was_written() {
+    for table in Table::ALL {
+        let lines = landmarks(&config(), table);
+        assert!(lines.len() > 3, "{lines:?}");
+        // What the tools list with a backslash before it (xtables_save_string) would not be known again.
+        let escaped = lines.iter().find(|line| line.contains(['\'', '\\', '`']) || line.matches('"').count() > 2);
+        assert_eq!(escaped, None);
+    }
 }
 
 #[test]
