@@ -13,6 +13,8 @@ use pintle_nft::Family;
 use pintle_proxy_plan::outputs::{self, HealthChanges, LoopbackChanges};
 use pintle_proxy_plan::{Change, Config, Counts, Issue, ServiceMap, ServiceName};
 
+use crate::forward::Counters;
+
 /// A way to serve Services.
 pub trait Backend: Send {
     /// The configuration in effect; its family means nothing.
@@ -51,6 +53,11 @@ pub trait Backend: Send {
     /// one during which the [`Watch`] was paused; without anything to watch by, yes.
     fn was_alone(&mut self) -> bool {
         true
+    }
+
+    /// What this process forwards itself, counted; `None` where the kernel does it all.
+    fn forwarding(&self) -> Option<Arc<Counters>> {
+        None
     }
 }
 

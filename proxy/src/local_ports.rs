@@ -9,7 +9,7 @@ use pintle_nft::{Flow, Proto};
 use pintle_proxy_plan::outputs::{LoopbackChanges, LoopbackPort};
 use pintle_proxy_plan::userspace::{Listener, Origin};
 
-use crate::forward::{self, At, Forwarder, Idle, Limits, Origins};
+use crate::forward::{self, At, Counters, Forwarder, Idle, Limits, Origins};
 use crate::limits;
 
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -48,6 +48,11 @@ impl LocalPorts {
 
     fn within(limits: Limits) -> Self {
         Self { forwarder: Forwarder::new(limits, Idle::default(), Arc::new(Ourselves)), served: BTreeSet::new() }
+    }
+
+    /// What goes through them, counted.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.forwarder.counters()
     }
 
     /// How many ports are served.

@@ -40,13 +40,15 @@ pub struct Outlets {
 impl Outlets {
     /// Nothing is served or said yet.
     pub fn new(config: &ProxyConfig, client: &Client, health: Arc<Health>, metrics: Arc<Metrics>) -> Self {
+        let local_ports = serves_loopback(config).then(LocalPorts::new);
+        local_ports.iter().for_each(|ports| metrics.forwards(ports.counters()));
         Self {
             node: config.node.clone(),
             metrics,
             events: Events::start(client),
             checks: HealthChecks::new(health, any_addr()),
             wanted_checks: BTreeMap::new(),
-            local_ports: serves_loopback(config).then(LocalPorts::new),
+            local_ports,
             refused_ports: BTreeSet::new(),
             said: BTreeSet::new(),
         }

@@ -25,7 +25,7 @@ use pintle_proxy_plan::userspace::{Hold, Listener, Origin, Plan, Userspace, Way,
 use pintle_proxy_plan::{Change, Claim, Config, ServiceMap, ServiceName};
 
 use crate::backend::{Backend, Extent, FamilyReport, Found, Report};
-use crate::forward::{At, Forwarder, Idle, Limits, Origins};
+use crate::forward::{At, Counters, Forwarder, Idle, Limits, Origins};
 
 /// See the module's description.
 pub struct UserspaceBackend {
@@ -105,6 +105,10 @@ impl Backend for UserspaceBackend {
 
     fn maps(&self) -> Vec<&ServiceMap> {
         self.families.iter().map(|f| &f.map).collect()
+    }
+
+    fn forwarding(&self) -> Option<Arc<Counters>> {
+        Some(self.forwarder.counters())
     }
 
     fn is_intact(&mut self) -> bool {

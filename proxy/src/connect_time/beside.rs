@@ -1,10 +1,13 @@
 //! A mode's backend with connect time beside it: the mode does all it does without, and every synchronisation of its is
 //! followed by one of ours. Whatever goes wrong here is said and no fault of the mode.
 
+use std::sync::Arc;
+
 use pintle_proxy_plan::{Change, Config, ServiceMap};
 
 use super::{ConnectError, ConnectTime, Extent, Options, Wanted};
 use crate::backend::{self, Backend, Report};
+use crate::forward::Counters;
 
 /// The backend of a mode, with connect time beside it where that is wanted and possible.
 ///
@@ -86,5 +89,9 @@ impl Backend for Beside {
 
     fn was_alone(&mut self) -> bool {
         self.mode.was_alone()
+    }
+
+    fn forwarding(&self) -> Option<Arc<Counters>> {
+        self.mode.forwarding()
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! Bounded in descriptors ([`Limits`]): what is too much waits in the kernel's queues, or, of datagrams, is lost.
 
+mod counters;
 mod limits;
 mod relay;
 mod sockets;
@@ -28,6 +29,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+pub use counters::Counters;
 pub use limits::Limits;
 pub use target::Origins;
 
@@ -119,6 +121,7 @@ struct Shared {
     /// UDP flows that may still come.
     flows: Arc<Semaphore>,
     pipes: Pipes,
+    counters: Arc<Counters>,
     said_full: AtomicBool,
 }
 
@@ -166,6 +169,7 @@ impl Forwarder {
             places: Arc::new(Semaphore::new(limits.connections)),
             flows: Arc::new(Semaphore::new(limits.flows)),
             pipes: Pipes::new(limits.pipes),
+            counters: Arc::default(),
             said_full: AtomicBool::new(false),
         };
         Self {
@@ -176,6 +180,11 @@ impl Forwarder {
             clients: HashMap::new(),
             closing: Vec::new(),
         }
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.shared.counters.clone()
     }
 
     /// How many sockets listen.
@@ -235,12 +244,14 @@ impl Forwarder {
             Proto::Sctp => return Err(Refused::Sctp),
         };
         self.open.insert(at, Open { target, guard: listener.guard.clone(), socket, task });
+        self.shared.counters.listeners.set(self.open.len());
         Ok(())
     }
 
     /// Listens there no more; UDP flows end, TCP connections go on. [`Forwarder::settle`] waits for it.
     pub fn close(&mut self, at: &At) {
         let Some(open) = self.open.remove(at) else { return };
+        self.shared.counters.listeners.set(self.open.len());
         open.task.abort();
         self.closing.push(open.task);
         drop((open.target, open.socket));

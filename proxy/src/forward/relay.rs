@@ -13,17 +13,22 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::Counters;
+use crate::metrics::Number;
+
 /// As much as a pipe holds by default.
 const CHUNK: usize = 64 * 1024;
 /// Copied at a time, where there is no pipe.
 const COPIED: usize = 16 * 1024;
 
 /// Forwards until both ends have ended, or either failed.
-pub async fn both_ways(client: &TcpStream, server: &TcpStream, pipes: &Pipes) -> io::Result<()> {
-    tokio::try_join!(one_way(client, server, pipes), one_way(server, client, pipes)).map(drop)
+pub async fn both_ways(client: &TcpStream, server: &TcpStream, pipes: &Pipes, counters: &Counters) -> io::Result<()> {
+    let to_server = one_way(client, server, pipes, &counters.to_server);
+    let to_client = one_way(server, client, pipes, &counters.to_client);
+    tokio::try_join!(to_server, to_client).map(drop)
 }
 
-async fn one_way(from: &TcpStream, to: &TcpStream, pipes: &Pipes) -> io::Result<()> {
+async fn one_way(from: &TcpStream, to: &TcpStream, pipes: &Pipes, bytes: &Number) -> io::Result<()> {
     loop {
         from.readable().await?;
         let moved = match pipes.lend() {
@@ -32,7 +37,7 @@ async fn one_way(from: &TcpStream, to: &TcpStream, pipes: &Pipes) -> io::Result<
         };
         match moved {
             Ok(0) => return end(to),
-            Ok(_) => {}
+            Ok(moved) => bytes.add(moved),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -146,80 +151,4 @@ impl Drop for Lent<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use std::sync::Arc;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (a, b) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (a.unwrap(), b.unwrap().0)
-    }
-
-    /// Client and server with a relay between them; its outcome, and the pipes it had.
-    async fn relayed(pipes: usize) -> (TcpStream, TcpStream, tokio::task::JoinHandle<io::Result<()>>, Arc<Pipes>) {
-        let ((client, near), (far, server)) = (pair().await, pair().await);
-        let pipes = Arc::new(Pipes::new(pipes));
-        let used = pipes.clone();
-        let relay = tokio::spawn(async move { both_ways(&near, &far, &used).await });
-        (client, server, relay, pipes)
-    }
-
-    /// Pipes that nobody has, and all there are.
-    fn counted(pipes: &Pipes) -> (usize, usize) {
-        let state = pipes.state();
-        (state.idle.len(), state.made)
-    }
-
-    fn pattern(length: usize) -> Vec<u8> {
-        (0..length).map(|n| (n % 251) as u8).collect()
-    }
-
-    #[tokio::test]
-    async fn much_data_arrives_whole_at_a_slow_reader_and_an_end_is_half_of_it() {
-        for pipes in [4, 0] {
-            let (mut client, mut server, relay, left) = relayed(pipes).await;
-            let sent = pattern(8 << 20);
-            let expected = sent.clone();
-            let writer = tokio::spawn(async move {
-                client.write_all(&sent).await.unwrap();
-                client.shutdown().await.unwrap();
-                // The other direction is still there.
-                let mut answer = String::new();
-                client.read_to_string(&mut answer).await.unwrap();
-                answer
-            });
-            let mut got = Vec::new();
-            let mut buffer = vec![0; 100_000];
-            loop {
-                let read = server.read(&mut buffer).await.unwrap();
-                if read == 0 {
-                    break;
-                }
-                got.extend_from_slice(&buffer[..read]);
-                tokio::task::yield_now().await;
-            }
-            assert!(got == expected, "{pipes} pipes");
-            server.write_all(b"all of it").await.unwrap();
-            server.shutdown().await.unwrap();
-            assert_eq!(writer.await.unwrap(), "all of it");
-            relay.await.unwrap().unwrap();
-            let (idle, made) = counted(&left);
-            assert_eq!(idle, made, "every pipe is back");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_reset_ends_both_directions() {
-        let (mut client, server, relay, pipes) = relayed(2).await;
-        socket2::SockRef::from(&server).set_linger(Some(std::time::Duration::ZERO)).unwrap();
-        drop(server);
-        assert_eq!(relay.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        let (idle, made) = counted(&pipes);
-        assert_eq!(idle, made);
-        drop(client.write_all(b"?").await);
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::counters::Held;
 use super::target::{Drawn, Target};
 use super::{Shared, relay, sockets};
 
@@ -57,15 +58,23 @@ async fn forward(
     target: Arc<Target>,
     shared: Arc<Shared>,
 ) {
+    let counters = &shared.counters;
     let drawn = target.draw(peer.ip(), Instant::now());
-    let Some(server) = connect(&drawn, &shared).await else { return sockets::reset(client) };
+    let Some(server) = connect(&drawn, &shared).await else {
+        counters.unserved.add(1);
+        return sockets::reset(client);
+    };
+    counters.served.add(1);
+    let _open = Held::one(&counters.connections_open);
     let ready = sockets::prepare(&client).and_then(|()| sockets::prepare(&server));
     let done = match ready {
-        Ok(()) => relay::both_ways(&client, &server, &shared.pipes).await,
+        Ok(()) => relay::both_ways(&client, &server, &shared.pipes, counters).await,
         Err(error) => Err(error),
     };
     // What one end did to the other is done to the next.
     if done.is_err() {
+        counters.served.sub(1);
+        counters.broken.add(1);
         sockets::reset(client);
         sockets::reset(server);
     }

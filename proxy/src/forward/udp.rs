@@ -20,6 +20,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::counters::Held;
 use super::target::Target;
 use super::{Idle, Shared};
 
@@ -128,10 +129,17 @@ impl Port {
         BUFFER.with_borrow_mut(|buffer| {
             loop {
                 let (length, ends) = self.socket.try_io(Interest::READABLE, || receive(&self.socket, buffer))?;
-                let Some(line) = ends.and_then(|ends| self.line(ends)) else { continue };
+                let counters = &self.shared.counters;
+                let Some(line) = ends.and_then(|ends| self.line(ends)) else {
+                    counters.datagrams_lost.add(1);
+                    continue;
+                };
                 line.hear(&line.heard_ms);
                 // Datagrams may be lost; that the server is gone its answers' task finds out.
-                let _ = rustix::net::send(&line.socket, &buffer[..length], rustix::net::SendFlags::DONTWAIT);
+                match rustix::net::send(&line.socket, &buffer[..length], rustix::net::SendFlags::DONTWAIT) {
+                    Ok(_) => counters.datagrams_to_server.add(1),
+                    Err(_) => counters.datagrams_lost.add(1),
+                }
             }
         })
     }
@@ -148,7 +156,8 @@ impl Port {
         let socket = connect(SocketAddr::new(server.addr, server.port)).ok()?;
         let (heard_ms, answered_ms) = (AtomicU64::new(0), AtomicU64::new(0));
         let line = Arc::new(Line { socket, begun: Instant::now(), heard_ms, answered_ms });
-        let task = tokio::spawn(answers(Arc::downgrade(self), line.clone(), ends, self.shared.idle));
+        self.shared.counters.flows.add(1);
+        let task = tokio::spawn(answers(Arc::downgrade(self), line.clone(), ends, self.shared.clone()));
         let running = Running { server, line: line.clone(), _task: AbortOnDropHandle::new(task), _place: place };
         self.running().insert(ends, running);
         Some(line)
@@ -187,7 +196,9 @@ pub async fn serve(port: Arc<Port>) {
 }
 
 /// Brings a server's answers to a client, until both are silent or the server is gone.
-async fn answers(port: Weak<Port>, line: Arc<Line>, ends: Ends, idle: Idle) {
+async fn answers(port: Weak<Port>, line: Arc<Line>, ends: Ends, shared: Arc<Shared>) {
+    let idle = shared.idle;
+    let _open = Held::one(&shared.counters.flows_open);
     loop {
         let end = line.ends_at(idle);
         match tokio::time::timeout_at(end.into(), line.socket.readable()).await {
@@ -215,7 +226,10 @@ fn answer(port: &Port, line: &Line, ends: &Ends) -> std::io::Result<()> {
         line.hear(&line.heard_ms);
         line.hear(&line.answered_ms);
         // What cannot be sent now is lost, as datagrams may be.
-        let _ = reply(&port.socket, &buffer[..length], ends);
+        match reply(&port.socket, &buffer[..length], ends) {
+            Ok(_) => port.shared.counters.datagrams_to_client.add(1),
+            Err(_) => port.shared.counters.datagrams_lost.add(1),
+        }
         Ok(())
     })
 }

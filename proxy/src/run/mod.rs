@@ -49,6 +49,8 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
     let backend = connect_time::beside(backend, &config.connect_time, outlets::serves_loopback(&config))
         .map_err(ProxyError::ConnectTime)?;
     let (health, metrics) = (Arc::new(Health::new(mode)), Arc::new(Metrics::new(mode)));
+    // Before the node ports on loopback: where the mode forwards itself, they are among what it does.
+    backend.forwarding().into_iter().for_each(|counters| metrics.forwards(counters));
     // Ends the servers too when this function ends for another reason.
     let cancel = cancel.child_token();
     let _guard = cancel.clone().drop_guard();
