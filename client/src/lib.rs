@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod kubeconfig;
 mod object;
+mod pace;
 mod path;
 mod request;
 mod tls;

@@ -4,6 +4,7 @@
 //! waiting. Nothing else is repeated: whether a write may be sent twice is its caller's knowledge.
 
 use crate::connection::{Dial, Endpoint, SendFailure, Sender};
+use crate::pace::Pace;
 use crate::path::Query;
 use crate::{ApiError, Config, Error, Identity, List, ListParams, Object, collection_path, object_path};
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Attempts at a request that never left or may be repeated.
 const ATTEMPTS_MAX: u32 = 3;
@@ -25,6 +26,8 @@ const ATTEMPTS_MAX: u32 = 3;
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<RwLock<Arc<Target>>>,
+    /// How often it may ask; `None` for as often as it likes.
+    pace: Option<Arc<Pace>>,
 }
 
 /// One configuration, put in use as a whole.
@@ -94,14 +97,40 @@ impl<'a> Call<'a> {
 impl Client {
     /// A client over TCP and TLS. Does not connect yet.
     pub fn new(config: Config) -> Result<Self, Error> {
-        Ok(Self { inner: Arc::new(RwLock::new(Arc::new(Target::tls(config)?))) })
+        Ok(Self::of(Target::tls(config)?))
     }
 
     /// A client as the file's current context says. Every new connection uses the certificate that the file then holds.
     pub fn from_kubeconfig(path: &Path) -> Result<Self, Error> {
-        let config = crate::Kubeconfig::read(path)?.config(path)?;
+        Self::from_kubeconfig_at(path, None)
+    }
+
+    /// The same, with another server (`https://host:port`) than the file names.
+    pub fn from_kubeconfig_at(path: &Path, server: Option<&str>) -> Result<Self, Error> {
+        let mut config = crate::Kubeconfig::read(path)?.config(path)?;
+        if let Some(server) = server {
+            server.clone_into(&mut config.server);
+        }
         let endpoint = Endpoint::following(&config, path.to_owned())?;
-        Ok(Self { inner: Arc::new(RwLock::new(Arc::new(Target::new(endpoint, config)?))) })
+        Ok(Self::of(Target::new(endpoint, config)?))
+    }
+
+    fn of(target: Target) -> Self {
+        Self { inner: Arc::new(RwLock::new(Arc::new(target))), pace: None }
+    }
+
+    /// Makes at most so many requests a second, and `burst` at once after a pause, as client-go's `QPS` and `Burst`; all
+    /// of them with a rate below nothing. For this handle and its clones; a watch is one request.
+    #[must_use]
+    pub fn paced(self, per_second: f32, burst: u32) -> Self {
+        Self { pace: Pace::new(per_second, burst).map(Arc::new), ..self }
+    }
+
+    /// Waits until a request may be made.
+    async fn wait_for_turn(&self) {
+        if let Some(pace) = &self.pace {
+            tokio::time::sleep_until(pace.reserve(Instant::now()).into()).await;
+        }
     }
 
     /// A client over streams that `dial` opens, without TLS: for a server in the same process. Identity, if the server
@@ -113,7 +142,7 @@ impl Client {
             user_agent: agent_header(user_agent)?,
             timeout: Duration::from_secs(30),
         };
-        Ok(Self { inner: Arc::new(RwLock::new(Arc::new(target))) })
+        Ok(Self::of(target))
     }
 
     /// Uses another configuration (a renewed certificate, for example) from the next request on. Requests and watches
@@ -313,6 +342,7 @@ impl Client {
     }
 
     async fn bytes(&self, call: Call<'_>) -> Result<Bytes, Error> {
+        self.wait_for_turn().await;
         let target = self.target();
         let exchange = async {
             let (response, sender) = self.send(&target, &call).await?;
@@ -332,6 +362,7 @@ impl Client {
 
     /// Opens a stream: the answer's body as it comes. The time limit covers the headers only.
     pub(crate) async fn stream(&self, call: Call<'_>) -> Result<Incoming, Error> {
+        self.wait_for_turn().await;
         let target = self.target();
         let limit = target.timeout;
         let exchange = async {

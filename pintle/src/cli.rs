@@ -5,6 +5,7 @@ use crate::commands::{
     server, token, up, version,
 };
 use crate::failure::Code;
+use crate::logging::{Format, Settings, USUAL};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -20,8 +21,9 @@ const EXIT_CODES: &str = "Exit codes:
 #[command(name = "pintle", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub struct Cli {
     /// Log verbosity, as in Kubernetes components: 0 notable, 2 usual, 4 debug, 6 trace
-    #[arg(long = "v", short = 'v', global = true, default_value_t = 2, value_name = "LEVEL", env = "PINTLE_V")]
-    pub verbosity: u8,
+    /// [default: 2]
+    #[arg(long = "v", short = 'v', global = true, value_name = "LEVEL", env = "PINTLE_V")]
+    pub verbosity: Option<u32>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -49,6 +51,12 @@ pub enum Command {
 }
 
 impl Command {
+    /// How it logs, at the verbosity that was asked for.
+    pub fn logging(&self, verbosity: Option<u32>) -> Settings {
+        let usual = Settings { verbosity: verbosity.unwrap_or(USUAL), format: Format::Text };
+        if let Command::Proxy(a) = self { a.logging(verbosity) } else { usual }
+    }
+
     /// Runs the subcommand to its end.
     pub fn run(self) -> Result<Code> {
         match self {

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    logging::start(cli.verbosity);
+    logging::start(cli.command.logging(cli.verbosity));
     match cli.command.run() {
         Ok(code) => code.into(),
         Err(error) => {

@@ -46,6 +46,7 @@ pub mod node_routes;
 mod outlets;
 mod packed;
 mod planner_config;
+mod profiling;
 mod programming;
 mod run;
 mod servers;
@@ -54,5 +55,5 @@ pub mod xtables;
 
 pub use config::{ProxyConfig, ProxyError};
 pub use http_server::Hardness;
-pub use kube_config::{ConfigError, KubeProxyConfiguration};
-pub use run::{cleanup, run};
+pub use kube_config::{ConfigError, KubeProxyConfiguration, LogFormat};
+pub use run::{cleanup, initialise, run};

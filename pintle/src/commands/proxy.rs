@@ -7,6 +7,7 @@ mod flags;
 use crate::daemon::{self, Together};
 use crate::failure::Code;
 use crate::flags::{Cluster, ConnectTime, Dirs, Node};
+use crate::logging::{Format, Settings, USUAL};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use connect_time::ConnectTimeFlags;
@@ -14,7 +15,7 @@ use flags::KubeFlags;
 use pintle_client::Client;
 use pintle_net::Cidr;
 use pintle_proxy::connect_time::Options;
-use pintle_proxy::{KubeProxyConfiguration, ProxyConfig, node_routes};
+use pintle_proxy::{KubeProxyConfiguration, LogFormat, ProxyConfig, node_routes};
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +43,14 @@ pub struct Arguments {
     /// Give packets of pods that leave the cluster this node's address
     #[arg(long)]
     egress_masquerade: bool,
+    /// The API server, https://host:port, instead of the one that the kubeconfig names
+    #[arg(long, value_name = "URL", global = true)]
+    master: Option<String>,
     #[command(flatten)]
     connect_time: ConnectTimeFlags,
+    /// Do what needs all of root's rights, and end: afterwards CAP_NET_ADMIN is enough
+    #[arg(long)]
+    init_only: bool,
     /// Remove everything the proxy installed, in whatever mode, and end
     #[arg(long)]
     cleanup: bool,
@@ -52,6 +59,21 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// How it logs: as the flags say, or else its configuration.
+    pub fn logging(&self, verbosity: Option<u32>) -> Settings {
+        // What is wrong with a configuration is said once it is used.
+        let Ok(kube) = self.kube.configuration() else {
+            return Settings { verbosity: verbosity.unwrap_or(USUAL), format: Format::Text };
+        };
+        let format = match kube.logging.format(&kube.feature_gates) {
+            Ok(LogFormat::Json) => Format::Json,
+            Ok(LogFormat::Text) | Err(_) => Format::Text,
+        };
+        // Zero is what files have that say nothing of it.
+        let from_file = Some(kube.logging.verbosity).filter(|v| *v > 0);
+        Settings { verbosity: verbosity.or(from_file).unwrap_or(USUAL), format }
+    }
+
     /// Runs it until SIGTERM.
     pub fn run(self) -> Result<Code> {
         if self.cleanup {
@@ -78,11 +100,21 @@ impl Arguments {
             config = config.with_egress_masquerade();
         }
         config.connect_time = self.connect_time.options();
+        let connection = config.kube.client_connection.clone();
+        let client = || -> Result<Client> {
+            let client = Client::from_kubeconfig_at(&kubeconfig, self.master.as_deref())?;
+            // Less than nothing was refused before.
+            Ok(client.paced(connection.qps, u32::try_from(connection.burst).unwrap_or(1)))
+        };
         if let Some(explain) = &self.explain {
-            explain.run(&config, || Ok(Client::from_kubeconfig(&kubeconfig)?))?;
+            explain.run(&config, client)?;
             return Ok(Code::Done);
         }
-        let client = Client::from_kubeconfig(&kubeconfig)?;
+        if self.init_only {
+            pintle_proxy::initialise(&config)?;
+            return Ok(Code::Done);
+        }
+        let client = client()?;
         let routes = self.node_routes.then_some(name);
         daemon::run(|stop| async move {
             daemon::ready();

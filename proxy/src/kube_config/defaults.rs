@@ -21,6 +21,7 @@ impl KubeProxyConfiguration {
         text(&mut self.bind_address, default.bind_address);
         text(&mut self.healthz_bind_address, default.healthz_bind_address);
         text(&mut self.metrics_bind_address, default.metrics_bind_address);
+        text(&mut self.logging.format, default.logging.format);
         text(&mut self.client_connection.content_type, default.client_connection.content_type);
         period(&mut self.config_sync_period, default.config_sync_period);
         period(&mut self.nftables.sync_period, default.nftables.sync_period);

@@ -1,4 +1,4 @@
-//! What the fields mean here, and what is wrong with a value.
+//! What the fields mean here.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -6,8 +6,7 @@ use std::time::Duration;
 use pintle_net::Cidr;
 use pintle_proxy_plan::Masquerade;
 
-use super::{API_VERSION, ConfigError, KubeProxyConfiguration, Nftables};
-use crate::mode;
+use super::{ConfigError, KubeProxyConfiguration, Nftables};
 
 /// How pods of this node are told from others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,64 +46,6 @@ pub enum NodePorts {
 }
 
 impl KubeProxyConfiguration {
-    /// Checks what the types do not.
-    ///
-    /// # Errors
-    /// The first field whose value makes no sense.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let field = |field, why: String| Err(ConfigError::Field { field, why });
-        if self.api_version != API_VERSION {
-            return field("apiVersion", format!("\"{}\" is not {API_VERSION}", self.api_version));
-        }
-        if self.kind != "KubeProxyConfiguration" {
-            return field("kind", format!("\"{}\" is not KubeProxyConfiguration", self.kind));
-        }
-        if mode::find(&self.mode).is_none() {
-            return field("mode", format!("\"{}\" is none of {}", self.mode, mode::names().join(", ")));
-        }
-        for (name, section) in [("nftables", self.nftables.masquerade_bit), ("iptables", self.iptables.masquerade_bit)]
-        {
-            if section.is_some_and(|bit| !(0..32).contains(&bit)) {
-                return field("masqueradeBit", format!("of {name} must be 0 to 31"));
-            }
-        }
-        if self.nftables.min_sync_period > self.nftables.sync_period {
-            return field("nftables.minSyncPeriod", "is longer than nftables.syncPeriod".into());
-        }
-        if self.iptables.min_sync_period > self.iptables.sync_period {
-            return field("iptables.minSyncPeriod", "is longer than iptables.syncPeriod".into());
-        }
-        self.local_mode()?;
-        self.cluster_ranges()?;
-        self.node_port_ranges()?;
-        self.health()?;
-        self.metrics()?;
-        self.node_address()?;
-        Ok(())
-    }
-
-    /// The fields that say something and change nothing here, to be told to whoever wrote them.
-    #[must_use]
-    pub fn without_effect(&self) -> Vec<&'static str> {
-        let (default, connection) = (Self::default(), &self.client_connection);
-        let usual = &default.client_connection;
-        [
-            ("featureGates", !self.feature_gates.is_empty()),
-            ("logging", !self.logging.is_null()),
-            ("enableProfiling", self.enable_profiling),
-            ("showHiddenMetricsForVersion", !self.show_hidden_metrics_for_version.is_empty()),
-            ("clientConnection.acceptContentTypes", connection.accept_content_types != usual.accept_content_types),
-            ("clientConnection.contentType", connection.content_type != usual.content_type),
-            ("clientConnection.qps", connection.qps != usual.qps),
-            ("clientConnection.burst", connection.burst != usual.burst),
-            ("portRange", !self.port_range.is_empty()),
-            ("windowsRunAsService", self.windows_run_as_service),
-        ]
-        .into_iter()
-        .filter_map(|(field, is_set)| is_set.then_some(field))
-        .collect()
-    }
-
     /// The address that `bindAddress` names as this node's; `None` where it names all.
     ///
     /// # Errors

@@ -1,11 +1,28 @@
 //! kube-proxy's own configuration file, `KubeProxyConfiguration` of `kubeproxy.config.k8s.io/v1alpha1`, with its
 //! defaults. Owns its fields and reading it; a field nobody knows is an error that names it. What is left empty is in
-//! `defaults`, what a field means here in `meaning`.
+//! `defaults`, what a value must be in `validation`, what a field means here in `meaning`.
+
+macro_rules! section {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty = $default:expr,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* }
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
 
 mod defaults;
+mod feature_gates;
+mod logging;
 mod meaning;
 #[cfg(test)]
 mod tests;
+mod validation;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
 
+pub use logging::{FlushFrequency, LogFormat, Logging};
 pub use meaning::{LocalMode, NodePorts, RuleSettings};
 
 /// The group and version we read.
@@ -48,20 +66,6 @@ pub enum ConfigError {
     },
 }
 
-macro_rules! section {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty = $default:expr,)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-        pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* }
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($field: $default,)* }
-            }
-        }
-    };
-}
-
 section! {
     /// The file. Fields are kube-proxy's; what this proxy makes of each is said in docs/gaps.md where it is nothing.
     #[expect(missing_docs, reason = "the fields are documented by Kubernetes")]
@@ -70,7 +74,7 @@ section! {
         kind: String = "KubeProxyConfiguration".to_owned(),
         feature_gates: BTreeMap<String, bool> = BTreeMap::new(),
         client_connection: ClientConnection = ClientConnection::default(),
-        logging: serde_json::Value = serde_json::Value::Null,
+        logging: Logging = Logging::default(),
         hostname_override: String = String::new(),
         bind_address: String = "0.0.0.0".to_owned(),
         healthz_bind_address: String = "0.0.0.0:10256".to_owned(),

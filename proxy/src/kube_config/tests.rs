@@ -7,15 +7,30 @@ use super::*;
 
 #[test]
 fn what_has_no_effect_is_known_and_what_has_is_not_among_it() {
-    let quiet = read("bindAddress: 0.0.0.0\nnftables: {minSyncPeriod: 1s}\n").unwrap();
+    let quiet = "bindAddress: 0.0.0.0\nnftables: {minSyncPeriod: 1s}\nclientConnection: {qps: 50, burst: 100}\n\
+                 enableProfiling: true\nlogging: {format: json, verbosity: 4, flushFrequency: 1s}\n\
+                 featureGates: {NFTablesProxyMode: true, WinDSR: false, LoggingBetaOptions: true}\n";
+    let quiet = read(quiet).unwrap();
     assert_eq!(
         (quiet.without_effect(), quiet.rules("nftables").hold, quiet.node_address().unwrap()),
         (vec![], Duration::ZERO, None)
     );
-    let loud = "bindAddress: 192.0.2.1\nfeatureGates: {X: true}\nenableProfiling: true\nclientConnection: {qps: 50}\n\
+    assert_eq!(quiet.logging.format(&quiet.feature_gates).unwrap(), LogFormat::Json);
+    let loud = "bindAddress: 192.0.2.1\nfeatureGates: {SidecarContainers: true, TopologyAwareHints: false, \
+                LoggingAlphaOptions: true}\nclientConnection: {contentType: application/cbor}\n\
+                showHiddenMetricsForVersion: '1.36'\nlogging: {options: {json: {splitStream: true}}}\n\
                 nftables: {minSyncPeriod: 5s}\n";
     let loud = read(loud).unwrap();
-    assert_eq!(loud.without_effect(), ["featureGates", "enableProfiling", "clientConnection.qps"]);
+    assert_eq!(
+        loud.without_effect(),
+        [
+            "featureGates.SidecarContainers (nothing of this proxy's)",
+            "featureGates.TopologyAwareHints (always so here)",
+            "logging.options.json",
+            "clientConnection.contentType (JSON is sent)",
+            "showHiddenMetricsForVersion (no metric is hidden)",
+        ]
+    );
     assert_eq!(loud.rules("nftables").hold, Duration::from_secs(5));
     assert_eq!(loud.rules("iptables").hold, Duration::from_secs(1));
     assert_eq!(loud.node_address().unwrap().map(|a| a.to_string()).as_deref(), Some("192.0.2.1"));
@@ -136,6 +151,23 @@ fn what_is_wrong_is_named() {
         ("metricsBindAddress: here", "metricsBindAddress: \"here\" is no address"),
         ("apiVersion: v1", "apiVersion: \"v1\" is not kubeproxy"),
         ("nftables: {masqueradeBit: 32}", "masqueradeBit: of nftables must be 0 to 31"),
+        ("featureGates: {NoSuchThing: true}", "featureGates: unrecognized feature gate: NoSuchThing"),
+        ("logging: {format: xml}", "logging.format: \"xml\" is no log format"),
+        (
+            "logging: {format: json}\nfeatureGates: {LoggingBetaOptions: false}",
+            "logging.format: json needs feature gate",
+        ),
+        ("logging: {verbosity: 4294967295}", "logging.verbosity: 4294967295 is more than"),
+        ("logging: {flushFrequency: often}", "logging"),
+        ("logging: {format: json, vmodule: [{filePattern: a, verbosity: 1}]}", "logging.vmodule: is for format text"),
+        ("logging: {options: {text: {infoBufferSize: 1Mi}}}", "logging.options.text: needs feature gate"),
+        (
+            "showHiddenMetricsForVersion: '1.20'",
+            "showHiddenMetricsForVersion: \"1.20\" must be left out or be \"1.36\"",
+        ),
+        ("clientConnection: {burst: -1}", "clientConnection.burst: -1 is less than nothing"),
+        ("conntrack: {min: -5}", "conntrack.min: -5 is less than nothing"),
+        ("oomScoreAdj: 1001", "oomScoreAdj: 1001 is not within"),
     ] {
         let error = read(text).unwrap_err();
         assert!(error.contains(said), "{text}: {error}");

@@ -91,6 +91,17 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
     }
 }
 
+/// Sets what needs more rights than serving does, kernel switches and limits, and no more: what `--init-only` is for.
+///
+/// # Errors
+/// When no mode works here, or packets cannot be forwarded. Limits that cannot be set are said.
+pub fn initialise(config: &ProxyConfig) -> Result<(), ProxyError> {
+    let chosen = mode::choose(&config.kube.mode, mode::MODES, |mode| planner_config(config, mode.name()))?;
+    enable_forwarding(&planner_config(config, chosen.mode.name()))?;
+    set_limits(config, chosen.mode.tracks_connections());
+    Ok(())
+}
+
 /// Removes everything the proxy has installed, in whatever mode, in the namespace of the calling thread.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use pintle_proxy::KubeProxyConfiguration;
 use pintle_proxy::duration::GoDuration;
+use pintle_proxy::kube_config::FlushFrequency;
 use std::path::PathBuf;
 
 /// Flags named as kube-proxy names them. One that is given wins over the file.
@@ -76,24 +77,77 @@ pub struct KubeFlags {
     /// How soon the kernel ends this process when memory is short [default: -999]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
-    /// Accepted and without effect: NAME=BOOL,…
+    /// Feature gates of Kubernetes, NAME=BOOL,…: what this proxy has or lacks whatever a gate says is told at its start
     #[arg(long, value_delimiter = ',', value_name = "NAME=BOOL")]
     feature_gates: Option<Vec<String>>,
-    /// Accepted and without effect
+    /// The release before this one, as 1.36: no metric is hidden here
     #[arg(long, value_name = "VERSION")]
     show_hidden_metrics_for_version: Option<String>,
-    /// Accepted and without effect: requests per second to the API server
-    #[arg(long, value_name = "N")]
+    /// Requests to the API server in a second, at most; less than 0 for as many as may be [default: 5]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     kube_api_qps: Option<f32>,
-    /// Accepted and without effect: burst of requests to the API server
+    /// Requests to the API server at once, after a pause [default: 10]
     #[arg(long, value_name = "N")]
     kube_api_burst: Option<i32>,
-    /// Accepted and without effect: type of requests' bodies
+    /// Type of requests' bodies; JSON is sent whatever it says
     #[arg(long, value_name = "TYPE")]
     kube_api_content_type: Option<String>,
+    /// Offer /debug/pprof beside the metrics: what there is of it without Go's runtime
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    profiling: Option<bool>,
+    #[command(flatten)]
+    logging: LoggingFlags,
+    #[command(flatten)]
+    unused: UnusedFlags,
     /// Write the configuration in effect to this file, and end
     #[arg(long, value_name = "FILE")]
     pub write_config_to: Option<PathBuf>,
+}
+
+/// How log lines look. Their verbosity is `--v`.
+#[derive(Args, Debug, Default)]
+struct LoggingFlags {
+    /// What a log line is: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    logging_format: Option<String>,
+    /// Lines are written as they come: there is nothing to flush
+    #[arg(long, value_name = "DURATION", hide_short_help = true)]
+    log_flush_frequency: Option<GoDuration>,
+    /// Log lines go to standard error, whatever this says
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide_short_help = true)]
+    logtostderr: Option<bool>,
+}
+
+/// Flags of kube-proxy for what this proxy does not do: understood, so that its command lines are, and told at the start.
+#[derive(Args, Debug, Default)]
+struct UnusedFlags {
+    /// For mode ipvs, which this proxy does not have
+    #[arg(long, value_name = "DURATION", hide_short_help = true)]
+    ipvs_sync_period: Option<GoDuration>,
+    /// For mode ipvs, which this proxy does not have
+    #[arg(long, value_name = "DURATION", hide_short_help = true)]
+    ipvs_min_sync_period: Option<GoDuration>,
+    /// For mode ipvs, which this proxy does not have
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    ipvs_scheduler: Option<String>,
+    /// For mode ipvs, which this proxy does not have
+    #[arg(long, value_delimiter = ',', value_name = "CIDR", hide_short_help = true)]
+    ipvs_exclude_cidrs: Option<Vec<String>>,
+    /// For mode ipvs, which this proxy does not have
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide_short_help = true)]
+    ipvs_strict_arp: Option<bool>,
+    /// For mode ipvs, which this proxy does not have
+    #[arg(long, value_name = "DURATION", hide_short_help = true)]
+    ipvs_tcp_timeout: Option<GoDuration>,
+    /// For mode ipvs, which this proxy does not have
+    #[arg(long, value_name = "DURATION", hide_short_help = true)]
+    ipvs_tcpfin_timeout: Option<GoDuration>,
+    /// For mode ipvs, which this proxy does not have
+    #[arg(long, value_name = "DURATION", hide_short_help = true)]
+    ipvs_udp_timeout: Option<GoDuration>,
+    /// Of a proxy of former times
+    #[arg(long, value_name = "RANGE", hide_short_help = true)]
+    proxy_port_range: Option<String>,
 }
 
 /// Connection tracking's limits.
@@ -171,8 +225,29 @@ impl KubeFlags {
             let (name, on) = parsed.ok_or_else(|| anyhow::anyhow!("--feature-gates: \"{gate}\" is not NAME=BOOL"))?;
             kube.feature_gates.insert(name.to_owned(), on);
         }
+        put(&mut kube.enable_profiling, self.profiling.as_ref());
+        put(&mut kube.logging.format, self.logging.logging_format.as_ref());
+        if let Some(period) = self.logging.log_flush_frequency {
+            kube.logging.flush_frequency = FlushFrequency::Text(period);
+        }
         self.conntrack.lay_over(kube);
+        self.unused.lay_over(kube);
         Ok(())
+    }
+}
+
+impl UnusedFlags {
+    fn lay_over(&self, kube: &mut KubeProxyConfiguration) {
+        let ipvs = &mut kube.ipvs;
+        put(&mut ipvs.sync_period, self.ipvs_sync_period.as_ref());
+        put(&mut ipvs.min_sync_period, self.ipvs_min_sync_period.as_ref());
+        put(&mut ipvs.scheduler, self.ipvs_scheduler.as_ref());
+        ipvs.exclude_cidrs = self.ipvs_exclude_cidrs.clone().or(ipvs.exclude_cidrs.take());
+        put(&mut ipvs.strict_arp, self.ipvs_strict_arp.as_ref());
+        put(&mut ipvs.tcp_timeout, self.ipvs_tcp_timeout.as_ref());
+        put(&mut ipvs.tcp_fin_timeout, self.ipvs_tcpfin_timeout.as_ref());
+        put(&mut ipvs.udp_timeout, self.ipvs_udp_timeout.as_ref());
+        put(&mut kube.port_range, self.proxy_port_range.as_ref());
     }
 }
 
@@ -223,7 +298,7 @@ mod tests {
             "--conntrack-max-per-core=0",
             "--conntrack-tcp-timeout-established=0s",
             "--conntrack-tcp-timeout-close-wait=0s",
-            "--feature-gates=A=true,B=false",
+            "--feature-gates=NFTablesProxyMode=true,SidecarContainers=false",
             "--oom-score-adj=-998",
             "--masquerade-all",
             "--nodeport-addresses=10.0.0.0/8,192.168.0.0/16",
@@ -249,10 +324,34 @@ mod tests {
     }
 
     #[test]
+    fn flags_of_what_this_proxy_does_not_have_are_understood_too() {
+        let read = configuration(&[
+            "--proxy-mode=iptables",
+            "--ipvs-scheduler=rr",
+            "--ipvs-strict-arp",
+            "--ipvs-exclude-cidrs=10.0.0.0/8",
+            "--proxy-port-range=0-0",
+            "--logtostderr=true",
+            "--profiling",
+            "--logging-format=json",
+            "--log-flush-frequency=5s",
+            "--kube-api-qps=-1",
+            "--kube-api-burst=20",
+        ])
+        .unwrap();
+        assert_eq!((read.ipvs.scheduler.as_str(), read.ipvs.strict_arp, read.enable_profiling), ("rr", true, true));
+        assert_eq!((read.client_connection.qps, read.client_connection.burst), (-1.0, 20));
+        assert_eq!(read.without_effect(), ["portRange"]);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_an_error() {
         for (argument, said) in [
             ("--proxy-mode=ipvs", "mode: \"ipvs\" is none of nftables"),
             ("--feature-gates=A", "\"A\" is not NAME=BOOL"),
+            ("--feature-gates=A=true", "featureGates: unrecognized feature gate: A"),
+            ("--logging-format=xml", "logging.format: \"xml\" is no log format"),
+            ("--show-hidden-metrics-for-version=1.2", "showHiddenMetricsForVersion: \"1.2\" must be left out"),
             ("--nodeport-addresses=here", "nodePortAddresses: \"here\""),
             ("--config=/nowhere", "cannot read /nowhere"),
         ] {
