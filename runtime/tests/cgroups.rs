@@ -55,7 +55,7 @@ fn limits_are_what_the_kernel_says() {
     assert_eq!(read(&bundle, ("memory", "memory.soft_limit_in_bytes"), "memory.low"), "16777216");
     assert_eq!(read(&bundle, ("pids", "pids.max"), "pids.max"), "20");
     assert_eq!(update(&bundle, &["--pids-limit", "0"]), (String::new(), 0));
-    assert_eq!(read(&bundle, ("pids", "pids.max"), "pids.max"), "0", "0 is a limit");
+    assert_eq!(read(&bundle, ("pids", "pids.max"), "pids.max"), "1", "0 is a limit of one");
     if v2 {
         assert_eq!(read(&bundle, ("", ""), "memory.swap.max"), "16777216", "memory plus swap, less the memory");
     }
