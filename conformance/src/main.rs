@@ -63,7 +63,10 @@ fn main() -> Result<ExitCode> {
     };
     if let Some(path) = &arguments.report {
         let versions = runtimes.iter().map(version).collect::<Result<Vec<_>>>()?;
-        let text = report::document(&host(&site)?, &runtimes, &versions, &sections, &more);
+        let v2 = ("Conformance on cgroup v2", "conformance-runtime-v2");
+        let (title, command) = if site.is_v2() { v2 } else { ("Conformance, side by side", "conformance-runtime") };
+        let place = report::Place { title, command, host: &host(&site)? };
+        let text = report::document(&place, &runtimes, &versions, &sections, &more);
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
     }
     for surprise in &surprises {

@@ -10,14 +10,36 @@ use crate::runner::{Outcome, Runtime};
 /// A section's title and rows.
 pub type Section<'a> = (&'a str, Vec<Row>);
 
+/// Where the cases ran.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The document's.
+    pub title: &'a str,
+    /// The target of make that writes it.
+    pub command: &'a str,
+    /// Distribution, kernel, cgroups.
+    pub host: &'a str,
+}
+
 /// The whole document.
-pub fn document(host: &str, runtimes: &[Runtime], versions: &[String], sections: &[Section<'_>], more: &str) -> String {
-    let mut text = String::from(
-        "# Conformance, side by side\n\n\
-         Written by `make conformance-runtime`; do not edit. The same cases (`conformance/cases/*.yaml`: one sentence of the \
-         OCI runtime specification, or one behaviour that callers of runc rely on, each) run against Debian's runc and crun \
-         and against pintle-runc. A case looks at effects: from inside the container, or through the kernel.\n\n",
+pub fn document(
+    site: &Place<'_>,
+    runtimes: &[Runtime],
+    versions: &[String],
+    sections: &[Section<'_>],
+    more: &str,
+) -> String {
+    let Place { title, command, host } = site;
+    let mut text = format!("# {title}\n\nWritten by `make {command}`; do not edit. ");
+    text.push_str(
+        "The same cases (`conformance/cases/*.yaml`: one sentence of the OCI runtime specification, or one behaviour that \
+         callers of runc rely on, each) run against ",
     );
+    text.push_str(match runtimes {
+        [_ours] => "pintle-runc",
+        _ => "Debian's runc and crun and against pintle-runc",
+    });
+    text.push_str(". A case looks at effects: from inside the container, or through the kernel.\n\n");
     let _infallible = writeln!(text, "Host: {host}.\n\n| runtime | version |\n|---|---|");
     for (runtime, version) in runtimes.iter().zip(versions) {
         let _infallible = writeln!(text, "| {} | {version} |", runtime.name);
@@ -89,11 +111,14 @@ fn counts(text: &mut String, runtimes: &[Runtime], sections: &[Section<'_>]) {
 
 fn differences(text: &mut String, runtimes: &[Runtime], sections: &[Section<'_>]) {
     text.push_str("\n## Differences\n\nCases that do not hold for every runtime, and what was seen instead.\n\n");
+    let differs = |row: &&Row| row.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Differs(_)));
+    let rows: Vec<&Row> = sections.iter().flat_map(|(_, rows)| rows).filter(differs).collect();
+    if rows.is_empty() {
+        text.push_str("None.\n");
+        return;
+    }
     header(text, "case | sentence", runtimes, " note |");
-    for row in sections.iter().flat_map(|(_, rows)| rows) {
-        if !row.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Differs(_))) {
-            continue;
-        }
+    for row in rows {
         let cells: Vec<String> = row.outcomes.iter().map(seen).collect();
         let notes: Vec<String> = row.case.notes.iter().map(|(name, why)| format!("{name}: {why}")).collect();
         let _infallible = writeln!(
