@@ -190,8 +190,8 @@ fn supervisor(site: &Site, runtime: &Runtime) -> Result<Resident> {
     let pids = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mine: Vec<i32> = pids.filter(of_it).collect();
     ensure!(mine.len() == 1, "there should be one supervisor, not {mine:?}");
-    // It settles: what it needed to start is given back.
-    std::thread::sleep(Duration::from_millis(200));
+    // It settles: half a second after the last event it gives back what it needed to start.
+    std::thread::sleep(Duration::from_secs(1));
     let found = resident(mine[0]);
     // Only a call over its socket ends it in good order; it has no containers to look after.
     let process = Init::of(mine[0])?;

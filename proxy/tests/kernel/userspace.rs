@@ -19,7 +19,7 @@ use crate::running::{Running, a_udp_client_is_moved_with_its_endpoint, start, st
 use crate::world::{NODE, ask, ask_again, ask_from, nft_list, serve, world};
 
 /// The machine does other things too.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/d/events";
 
 fn start_userspace(api: &Api) -> Running {

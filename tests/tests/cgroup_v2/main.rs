@@ -17,7 +17,7 @@ fn boot(part: &str, disk: &Path) -> Output {
     let bin = target_binary("pintle").parent().unwrap().to_owned();
     let variables = format!("BIN={} KUBECTL={}", bin.display(), kubectl("v1.37").display());
     Command::new(repository.join("vagrant/vm/run.sh"))
-        .args(["-d", "2G", "-m", "2048", "-t", "280", "-s"])
+        .args(["-d", "2G", "-m", "2048", "-t", "550", "-s"])
         .arg(&repository)
         .arg("-s")
         .arg(&bin)

@@ -40,7 +40,7 @@ fn boot(cgroups: &[&str], script: &str, variables: &str) -> Output {
     let variables = format!("BIN={} {variables}", bin.display());
     Command::new(repository.join("vagrant/vm/run.sh"))
         .args(cgroups)
-        .args(["-S", "-d", "2G", "-m", "2048", "-t", "400", "-s"])
+        .args(["-S", "-d", "2G", "-m", "2048", "-t", "550", "-s"])
         .arg(&repository)
         .arg("-s")
         .arg(&bin)
