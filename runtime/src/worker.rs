@@ -37,6 +37,8 @@ pub enum News {
     Created(Made),
     /// Start: init has become the program, or failed to.
     Running(Option<Failure>),
+    /// A container was made of images and runs. Descriptor: its console if it has one.
+    Restored(Remade),
     /// A process runs. Descriptor: its console if it has one.
     ExecStarted { pid: i32, warnings: Vec<String> },
     /// The work is done, or has failed.
@@ -60,6 +62,21 @@ pub struct Made {
     pub late: Late,
     /// Refusals the container lives with.
     pub warnings: Vec<String>,
+}
+
+/// What a supervisor keeps of a container that was restored.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Remade {
+    /// Init as seen outside.
+    pub pid: i32,
+    /// Directory per hierarchy.
+    pub cgroups: BTreeMap<String, PathBuf>,
+    /// The memory killer's count so far.
+    pub oom_kills: u64,
+    /// Systemd removes the cgroups with their last process.
+    pub is_unit: bool,
+    /// Whether init's death ends everything in it.
+    pub own_pid_ns: bool,
 }
 
 /// A worker under way.

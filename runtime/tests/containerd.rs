@@ -322,3 +322,39 @@ fn containerd_hears_the_same_from_our_shim_as_from_its_own() {
     let list = |dir: &str| world.command("ls").arg(dir).output().unwrap().stdout;
     assert_eq!(String::from_utf8(list("/run/containerd/s")).unwrap(), "", "no shim's socket is left");
 }
+
+/// run.sh: time-out, and death of the VM itself.
+const VM_FAILED: [i32; 2] = [124, 125];
+
+/// In a VM, for this needs a kernel that CRIU knows.
+#[test]
+fn a_task_is_checkpointed_and_another_goes_on_where_it_was() {
+    if !require_root("QEMU, a kernel with 9p, containerd, and CRIU from Debian's packages") {
+        return;
+    }
+    let Some(bin) = peers() else { return };
+    let peers = bin.ancestors().nth(2).unwrap().canonicalize().unwrap();
+    let shim = Path::new(env!("CARGO_BIN_EXE_pintle-runc"));
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let boot = || {
+        Command::new(repository.join("vagrant/vm/run.sh"))
+            .args(["-d", "1G", "-m", "1500", "-t", "890", "-s"])
+            .arg(repository)
+            .arg("-s")
+            .arg(shim.parent().unwrap())
+            .arg("-s")
+            .arg(&peers)
+            .args(["--", "bash", "runtime/tests/checkpoint.sh"])
+            .current_dir(repository)
+            .env("GUEST_ENV", format!("SHIM={} PEERS={}", shim.display(), peers.display()))
+            .output()
+            .unwrap()
+    };
+    let mut output = boot();
+    // Software emulation dies now and then; the product's own failures have other codes and are not tried again.
+    if output.status.code().is_some_and(|code| VM_FAILED.contains(&code)) {
+        output = boot();
+    }
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("all is well"), "{}\n{said}", output.status);
+}

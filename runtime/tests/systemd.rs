@@ -12,9 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use common::{Bundle, Guest, until};
 use pintle_ttrpc::events::ForwardRequest;
-use pintle_ttrpc::task::{
-    CreateRequest, KillRequest, PidResponse, ProcessRequest, RUNC_OPTIONS, RuncOptions, TaskRequest,
-};
+use pintle_ttrpc::options::{RUNC, RuncOptions};
+use pintle_ttrpc::task::{CreateRequest, KillRequest, PidResponse, ProcessRequest, TaskRequest};
 use pintle_ttrpc::{Any, Frame, REQUEST, RESPONSE, Request, Response};
 use prost::Message;
 use serde_json::json;
@@ -96,7 +95,7 @@ impl Shim {
         let request = CreateRequest {
             id: "c".to_owned(),
             bundle: bundle.path().to_string_lossy().into_owned(),
-            options: Some(Any { type_url: RUNC_OPTIONS.to_owned(), value }),
+            options: Some(Any { type_url: RUNC.to_owned(), value }),
             ..CreateRequest::default()
         };
         self.call("Create", &request).map(|payload| PidResponse::decode(payload.as_slice()).unwrap().pid)

@@ -126,7 +126,7 @@ impl Server {
             "Stats" => self.stats(&read(payload)?),
             "Connect" => self.connect(&read(payload)?),
             "Shutdown" => self.shutdown(&read(payload)?),
-            "Checkpoint" => Err(Fault::new(Code::Unimplemented, "checkpoints are not supported")),
+            "Checkpoint" => self.checkpoint(from, read(payload)?),
             other => Err(Fault::new(Code::Unimplemented, format!("method {other} is not served here"))),
         }
     }

@@ -7,14 +7,15 @@ use pintle_runtime_plan::rdt::Change;
 use pintle_shim::FailureKind;
 use pintle_ttrpc::Code;
 use pintle_ttrpc::events::{TaskCreate, TaskExecStarted, TaskIo, TaskNews, TaskStart};
-use pintle_ttrpc::task::{
-    CreateRequest, PidResponse, ProcessRequest, RUNC_OPTIONS, RuncOptions, TaskRequest, UpdateRequest,
-};
+use pintle_ttrpc::options::RuncOptions;
+use pintle_ttrpc::task::{CreateRequest, PidResponse, ProcessRequest, TaskRequest, UpdateRequest};
 use prost::Message as _;
 
 use super::calls::{Asked, Fault, Outcome};
+use super::checkpoint::{self, Images};
 use super::io::{self, Io, Stdio};
-use super::process::{Caller, Process, Task};
+use super::options;
+use super::process::{Beginning, Caller, Process, Task};
 use super::rootfs;
 use super::server::Server;
 use crate::cgroup::{Cgroups, Driver, Kills};
@@ -29,6 +30,10 @@ pub enum Kind {
     /// Init or an exec, by serial number.
     Start(u64),
     Delete(u64),
+    /// Into this directory.
+    Checkpoint(String),
+    /// Create with images.
+    Prepare(Box<(CreateRequest, Io, Images)>),
     Pause,
     Resume,
     Update,
@@ -57,14 +62,16 @@ fn fault(failure: pintle_shim::Failure) -> Fault {
 impl Server {
     /// Whether a call must wait for another of the same task. Those that only look, and Kill, never do.
     pub(super) fn must_wait(&self, asked: &Asked) -> bool {
-        let changes =
-            matches!(asked.method.as_str(), "Create" | "Start" | "Delete" | "Exec" | "Pause" | "Resume" | "Update");
+        let changes = matches!(
+            asked.method.as_str(),
+            "Create" | "Start" | "Delete" | "Exec" | "Pause" | "Resume" | "Update" | "Checkpoint"
+        );
         // Every request begins with the task's id, so this reads it from any of them.
         let id = TaskRequest::decode(asked.payload.as_slice()).map(|request| request.id).unwrap_or_default();
         changes && self.jobs.values().any(|job| job.task == id)
     }
 
-    fn begin(&mut self, from: Option<Caller>, task: &str, kind: Kind, worker: Worker) -> Outcome {
+    pub(super) fn begin(&mut self, from: Option<Caller>, task: &str, kind: Kind, worker: Worker) -> Outcome {
         let serial = self.serial();
         self.jobs.insert(serial, Job { from, task: task.to_owned(), kind, worker });
         Outcome::Later
@@ -75,10 +82,10 @@ impl Server {
         if self.tasks.contains_key(&id) {
             return Err(Fault::new(Code::AlreadyExists, format!("task {id} exists already")));
         }
+        let options = options::of_create(request.options.as_ref())?;
         if !request.checkpoint.is_empty() {
-            return Err(Fault::new(Code::Unimplemented, "checkpoints are not supported"));
+            return self.prepare(from, request, &options);
         }
-        let options = options(&request)?;
         let stdio = stdio(&request);
         let (theirs, io) = io::open(&stdio)?;
         let bundle = PathBuf::from(&request.bundle);
@@ -90,7 +97,7 @@ impl Server {
             no_pivot: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
             preserve_fds: 0,
-            driver: if options.systemd_cgroup { Driver::Systemd } else { Driver::Files },
+            driver: driver(&options),
             begins: container::Begins::WhenTold,
         };
         let worker = Worker::spawn(&self.env, |env, teller| {
@@ -116,7 +123,12 @@ impl Server {
 
     fn start_init(&mut self, id: &str) -> Result<Worker, Fault> {
         let starting = self.tasks.get_mut(id).and_then(|task| task.starting.take());
-        Ok(Worker::spawn(&self.env, |env, teller| worker::start(env, teller, id, starting))?)
+        let bundle = self.task(id)?.bundle.clone();
+        Ok(Worker::spawn(&self.env, |env, teller| match starting {
+            Some(Beginning::Images(images)) => checkpoint::restore(env, teller, id, &bundle, *images),
+            Some(Beginning::Init(late, channel)) => worker::start(env, teller, id, Some((late, channel))),
+            None => worker::start(env, teller, id, None),
+        })?)
     }
 
     fn start_exec(&mut self, serial: u64) -> Result<Worker, Fault> {
@@ -203,6 +215,16 @@ impl Server {
                 self.clean_up(id, PathBuf::from(&asked.0.bundle));
                 Err(fault(failure))
             }
+            (Kind::Prepare(asked), News::Done(Ok(()))) => {
+                let (request, io, images) = *asked;
+                Ok(self.prepared(request, io, images))
+            }
+            (Kind::Prepare(asked), News::Done(Err(failure))) => {
+                self.clean_up(id, PathBuf::from(&asked.0.bundle));
+                Err(fault(failure))
+            }
+            (Kind::Checkpoint(path), News::Done(Ok(()))) => Ok(self.checkpointed(id, path)),
+            (Kind::Start(serial), News::Restored(made)) => self.restored(serial, made, fds.next()),
             (Kind::Start(serial), News::ExecStarted { pid, warnings }) => {
                 warnings.iter().for_each(|warning| crate::log::warn_once(warning));
                 self.exec_started(serial, pid, fds.next())
@@ -235,10 +257,6 @@ impl Server {
         if let (Some(terminal), Some(console)) = (&mut io.terminal, console) {
             terminal.connect(console)?;
         }
-        let mut process = Process::new(&request.id, "", stdio(&request));
-        (process.pid, process.io) = (made.pid, io);
-        let serial = self.serial();
-        self.processes.insert(serial, process);
         let cgroups = Cgroups::known(made.cgroups);
         let kills = Kills::since(made.oom_kills, cgroups.clone());
         let task = Task {
@@ -249,9 +267,20 @@ impl Server {
             oom_watch: cgroups.watch_oom().ok(),
             cgroups,
             own_pid_ns: made.own_pid_ns,
-            starting: channel.map(|channel| (made.late, channel)),
+            starting: channel.map(|channel| Beginning::Init(made.late, channel)),
             paused: false,
         };
+        let serial = self.admit(request, io, task, made.pid);
+        self.end_of_stray(serial, made.pid);
+        Ok(PidResponse { pid: made.pid as u32 }.encode_to_vec())
+    }
+
+    /// A task that was created: its init's serial number.
+    pub(super) fn admit(&mut self, request: CreateRequest, io: Io, task: Task, pid: i32) -> u64 {
+        let mut process = Process::new(&request.id, "", stdio(&request));
+        (process.pid, process.io) = (pid, io);
+        let serial = self.serial();
+        self.processes.insert(serial, process);
         self.tasks.insert(task.id.clone(), task);
         let event = TaskCreate {
             container_id: request.id,
@@ -263,12 +292,11 @@ impl Server {
                 stderr: request.stderr,
                 terminal: request.terminal,
             }),
-            checkpoint: String::new(),
-            pid: made.pid as u32,
+            checkpoint: request.checkpoint,
+            pid: pid as u32,
         };
         self.events.publish("/tasks/create", "TaskCreate", &event);
-        self.end_of_stray(serial, made.pid);
-        Ok(PidResponse { pid: made.pid as u32 }.encode_to_vec())
+        serial
     }
 
     /// Whoever was killed in the middle of a creation may have left state, cgroups, an init, mounts.
@@ -314,52 +342,17 @@ impl Server {
         self.events.publish(topic, kind, &event);
         Ok(Vec::new())
     }
-
-    /// Whether a start is under way that has not yet said whether the program runs.
-    pub(super) fn is_starting(&self, serial: u64) -> bool {
-        self.jobs.values().any(|job| matches!(job.kind, Kind::Start(process) if process == serial))
-            && self.processes.get(&serial).is_some_and(|process| !process.started)
-    }
-
-    fn tell_early_end(&mut self, serial: u64) {
-        if let Some(status) = self.processes.get_mut(&serial).and_then(|process| process.ended_early.take()) {
-            self.process_ended(serial, status);
-        }
-    }
-
-    /// The end of a process we do not know is kept while a worker may be about to tell us of it.
-    pub(super) fn keep_stray(&mut self, pid: i32, status: i32) {
-        if self.jobs.values().any(|job| matches!(job.kind, Kind::Create(_) | Kind::Start(_))) {
-            self.strays.push((pid, status));
-        }
-    }
-
-    fn end_of_stray(&mut self, serial: u64, pid: i32) {
-        if let Some(at) = self.strays.iter().position(|stray| stray.0 == pid) {
-            let (_, status) = self.strays.swap_remove(at);
-            self.process_ended(serial, status);
-        }
-    }
 }
 
-fn stdio(request: &CreateRequest) -> Stdio {
+pub(super) fn driver(options: &RuncOptions) -> Driver {
+    if options.systemd_cgroup { Driver::Systemd } else { Driver::Files }
+}
+
+pub(super) fn stdio(request: &CreateRequest) -> Stdio {
     Stdio {
         stdin: request.stdin.clone(),
         stdout: request.stdout.clone(),
         stderr: request.stderr.clone(),
         terminal: request.terminal,
-    }
-}
-
-fn options(request: &CreateRequest) -> Result<RuncOptions, Fault> {
-    let Some(any) = request.options.as_ref().filter(|any| any.type_url.ends_with(RUNC_OPTIONS)) else {
-        return Ok(RuncOptions::default());
-    };
-    let options = RuncOptions::decode(any.value.as_slice())
-        .map_err(|error| Fault::new(Code::InvalidArgument, format!("options: {error}")))?;
-    if options.root.is_empty() {
-        Ok(options)
-    } else {
-        Err(Fault::new(Code::Unimplemented, "option root is not supported"))
     }
 }

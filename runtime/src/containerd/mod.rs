@@ -8,10 +8,13 @@
 //! `Shutdown` is called. Like the pod supervisor it has one thread, leaves work to forked workers, and is small.
 
 mod calls;
+mod checkpoint;
 mod conn;
+mod ends;
 mod io;
 mod jobs;
 mod oom;
+mod options;
 mod process;
 mod publish;
 mod rootfs;

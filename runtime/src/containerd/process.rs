@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use pintle_ttrpc::Timestamp;
 use pintle_ttrpc::task::Status;
 
+use super::checkpoint::Images;
 use super::io::{Io, Stdio};
 use crate::cgroup::{Cgroups, Kills, OomWatch};
 use crate::launch::Late;
@@ -24,12 +25,21 @@ pub struct Task {
     pub cgroups: Cgroups,
     /// Whether init's death ends everything in it.
     pub own_pid_ns: bool,
-    /// The way to init until it becomes the program. Gone at start.
-    pub starting: Option<(Late, OwnedFd)>,
+    /// What Start takes.
+    pub starting: Option<Beginning>,
     pub paused: bool,
     /// The memory killer's strikes, and what tells of the next one.
     pub kills: Kills,
     pub oom_watch: Option<OomWatch>,
+}
+
+/// What there is of a task before Start.
+#[derive(Debug)]
+pub enum Beginning {
+    /// Its init waits; the way to it until it becomes the program.
+    Init(Late, OwnedFd),
+    /// Nothing runs yet.
+    Images(Box<Images>),
 }
 
 /// One of its processes.

@@ -11,18 +11,15 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use pintle_sys::{Errno, scm};
-use pintle_ttrpc::events::TaskExit;
-use pintle_ttrpc::task::WaitResponse;
-use pintle_ttrpc::{Frame, RESPONSE, Response, Timestamp};
+use pintle_ttrpc::{Frame, RESPONSE, Response};
 use prost::Message as _;
 
 use super::calls::{Answer, Asked};
 use super::conn::Conn;
 use super::io::Terminal;
 use super::jobs::Job;
-use super::process::{Caller, Exit, Process, Task};
+use super::process::{Caller, Process, Task};
 use super::publish::Publisher;
-use crate::clock;
 use crate::container::Env;
 use crate::error::{Doing as _, Result};
 use crate::ready;
@@ -253,47 +250,6 @@ impl Server {
                 Some(serial) => self.process_ended(serial, status),
                 None => self.keep_stray(pid, status),
             }
-        }
-    }
-
-    /// Tells everybody who wants to know.
-    pub(super) fn process_ended(&mut self, serial: u64, status: i32) {
-        let starting = self.is_starting(serial);
-        let Some(process) = self.processes.get_mut(&serial) else { return };
-        if starting {
-            // containerd must hear of the start before it hears of the end.
-            process.ended_early = Some(status);
-            return;
-        }
-        let exit = Exit { status: status as u32, at: Timestamp::from_ns(clock::now_ns()) };
-        process.exit = Some(exit);
-        process.io.process_ended();
-        let waiting = std::mem::take(&mut process.waiting);
-        let event = TaskExit {
-            container_id: process.task.clone(),
-            id: if process.is_init() { process.task.clone() } else { process.exec.clone() },
-            pid: process.pid as u32,
-            exit_status: exit.status,
-            exited_at: Some(exit.at),
-        };
-        let (task, init) = (process.task.clone(), process.is_init());
-        self.task_lost_one(&task, init);
-        self.events.publish("/tasks/exit", "TaskExit", &event);
-        let response = WaitResponse { exit_status: exit.status, exited_at: Some(exit.at) }.encode_to_vec();
-        for caller in waiting {
-            self.respond(caller, Ok(response.clone()));
-        }
-    }
-
-    /// Looks whether the memory killer struck, and ends what init's death has left.
-    fn task_lost_one(&mut self, id: &str, init: bool) {
-        self.look_for_kills(id);
-        let Some(task) = self.tasks.get_mut(id) else { return };
-        if init
-            && !task.own_pid_ns
-            && let Err(error) = task.cgroups.signal(libc::SIGKILL)
-        {
-            crate::log::warn(&format!("end the processes of {id}: {error}"));
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use pintle_criu::Features;
-use pintle_runtime_plan::criu::{self as plan, DUMP_LOG, Dump, DumpFlags, Flags, Needs};
+use pintle_runtime_plan::criu::{self as plan, DUMP_LOG, Dump, DumpFlags, Flags, Needs, OutsideFile};
 use pintle_sys::open;
 
 use super::{Criu, CriuError, DESCRIPTORS, Directories, Session, allowed, c, resolve};
@@ -67,6 +67,7 @@ fn write_images(
     request: &mut Checkpoint,
 ) -> Result<()> {
     let cgroups = Cgroups::known(stored.cgroup_paths.clone());
+    let outside = outside(stored)?;
     let what = Dump {
         spec: &stored.config,
         rootfs: &stored.rootfs,
@@ -75,6 +76,7 @@ fn write_images(
         hierarchies: &cgroups.hierarchies(env.layout()?),
         masked_files: &masked_files(&stored.config, stored.init_process_pid)?,
         inodes: inodes(&stored.config, stored.init_process_pid)?,
+        outside: &outside,
         directories: directories.numbers(),
         resolve,
     };
@@ -87,7 +89,7 @@ fn write_images(
     }
     if !request.more.pre_dump {
         let file = request.images.join(DESCRIPTORS);
-        let text = serde_json::to_vec(&stored.external_descriptors).unwrap_or_default();
+        let text = serde_json::to_vec(&plan::descriptors(&stored.external_descriptors, &outside)).unwrap_or_default();
         std::fs::write(&file, text).doing(|| format!("write {}", file.display()))?;
     }
     let session = Session::start(criu.command(), Vec::new())?;
@@ -115,6 +117,25 @@ fn masked_files(spec: &Spec, pid: i32) -> Result<Vec<String>> {
         found.is_ok_and(|stat| stat.st_mode & libc::S_IFMT != libc::S_IFDIR)
     };
     Ok(listed.filter(is_file).cloned().collect())
+}
+
+/// Stdio that was a path when the container was made, and is one on no mount that it has. Descriptors of other kinds
+/// (pipes, sockets, terminals, /dev/null) are not files to CRIU.
+fn outside(stored: &Stored) -> Result<Vec<Option<OutsideFile>>> {
+    let pid = stored.init_process_pid;
+    let read = |path: String| crate::text::read(&path).doing(|| format!("read {path}"));
+    let mounts = read(format!("/proc/{pid}/mountinfo"))?;
+    let has = |mount: u64| mounts.lines().any(|line| line.split(' ').next() == Some(mount.to_string().as_str()));
+    let look = |(number, shown): (usize, &String)| {
+        let Ok(meta) = std::fs::metadata(format!("/proc/{pid}/fd/{number}")) else { return Ok(None) };
+        if !shown.starts_with('/') || !(meta.file_type().is_fifo() || meta.is_file()) {
+            return Ok(None);
+        }
+        let info = read(format!("/proc/{pid}/fdinfo/{number}"))?;
+        let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+        Ok(mount.filter(|mount| !has(*mount)).map(|mount| OutsideFile { mount, inode: meta.ino() }))
+    };
+    stored.external_descriptors.iter().enumerate().map(look).collect()
 }
 
 /// The namespaces themselves are asked: their paths may have been removed.

@@ -8,7 +8,7 @@ use pintle_criu as criu;
 use pintle_dbus::{Call, Message as Dbus, Value};
 use pintle_runtime_plan::criu::{Needs, Version, errors, page_server};
 use pintle_shim::request::{self, Ask};
-use pintle_ttrpc::{self as ttrpc, Frame, events, task};
+use pintle_ttrpc::{self as ttrpc, Frame, events, options, task};
 use prost::Message;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -100,12 +100,14 @@ fn messages(data: &[u8]) {
     encoded::<task::KillRequest>(data);
     encoded::<task::CloseIoRequest>(data);
     encoded::<task::ShutdownRequest>(data);
-    encoded::<task::RuncOptions>(data);
+    encoded::<options::RuncOptions>(data);
+    encoded::<options::CheckpointOptions>(data);
+    encoded::<task::CheckpointRequest>(data);
     encoded::<task::StateResponse>(data);
     encoded::<task::PidsResponse>(data);
     encoded::<events::TaskExit>(data);
     if let Some(options) = encoded::<task::CreateRequest>(data).and_then(|request| request.options) {
-        encoded::<task::RuncOptions>(&options.value);
+        encoded::<options::RuncOptions>(&options.value);
     }
     if let Some(event) = encoded::<events::ForwardRequest>(data).and_then(|request| request.envelope) {
         encoded::<events::Envelope>(&event.encode_to_vec());

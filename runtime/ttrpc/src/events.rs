@@ -132,6 +132,17 @@ pub struct TaskNews {
     pub container_id: String,
 }
 
+/// `/tasks/checkpointed`.
+#[derive(Clone, PartialEq, Message)]
+pub struct TaskCheckpointed {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+    /// Directory.
+    #[prost(string, tag = "2")]
+    pub checkpoint: String,
+}
+
 /// `/tasks/exec-added`.
 #[derive(Clone, PartialEq, Message)]
 pub struct TaskExecAdded {

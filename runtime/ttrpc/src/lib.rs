@@ -9,6 +9,7 @@
 
 pub mod events;
 pub mod metrics;
+pub mod options;
 pub mod task;
 
 use prost::Message;
@@ -198,6 +199,8 @@ mod tests {
         fn no_bytes_make_the_decoders_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Request::decode(&bytes[..]);
             let _ = task::CreateRequest::decode(&bytes[..]);
+            let _ = options::RuncOptions::decode(&bytes[..]);
+            let _ = options::CheckpointOptions::decode(&bytes[..]);
             let _ = Frame::take(&mut bytes.clone());
         }
     }

@@ -214,6 +214,20 @@ pub struct CloseIoRequest {
     pub stdin: bool,
 }
 
+/// Checkpoint.
+#[derive(Clone, PartialEq, Message)]
+pub struct CheckpointRequest {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Directory for the images.
+    #[prost(string, tag = "2")]
+    pub path: String,
+    /// The runtime's own.
+    #[prost(message, optional, tag = "3")]
+    pub options: Option<Any>,
+}
+
 /// A process of a task.
 #[derive(Clone, PartialEq, Message)]
 pub struct ProcessInfo {
@@ -299,25 +313,4 @@ pub enum Status {
     Stopped = 3,
     /// It is frozen.
     Paused = 4,
-}
-
-/// What `ctr` and the CRI plugin may pass to Create (containerd.runc.v1.Options); fields that are not here do not
-/// matter to a shim that is the runtime itself.
-pub const RUNC_OPTIONS: &str = "containerd.runc.v1.Options";
-
-/// [`RUNC_OPTIONS`].
-#[derive(Clone, PartialEq, Message)]
-pub struct RuncOptions {
-    /// As runc's --no-pivot.
-    #[prost(bool, tag = "1")]
-    pub no_pivot_root: bool,
-    /// As runc's --no-new-keyring.
-    #[prost(bool, tag = "2")]
-    pub no_new_keyring: bool,
-    /// Where runc keeps its state.
-    #[prost(string, tag = "7")]
-    pub root: String,
-    /// cgroupsPath is a slice and a scope.
-    #[prost(bool, tag = "9")]
-    pub systemd_cgroup: bool,
 }

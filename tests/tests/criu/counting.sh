@@ -37,15 +37,26 @@ nothing_is_left c again
 at what cannot be dumped goes on, and CRIU is quoted
 mkfifo fifo; sleep 1000 > fifo & feeder=$!
 echo 0 > data/n
-runc run -d -b bundle c < fifo >/dev/null 2>&1
+runc run -d -b bundle --preserve-fds 1 c 3< fifo </dev/null >/dev/null 2>&1
 beyond 3
 fails 'criu failed: type DUMP' runc checkpoint --image-path broken --work-path broken-work c
 grep -q '/var/lib/vm/broken-work/dump.log' said
 grep -q 'Error (criu/' said
 [ "$(status c)" = running ]
 beyond "$(count)"
-kill $feeder
 runc delete -f c
+
+at stdio outside the container becomes that of the restorer\; a file is the same, for CRIU compares sizes
+echo 0 > data/n
+runc run -d -b bundle c < fifo >> out.file 2>/dev/null
+beyond 3
+runc checkpoint --image-path filed c
+number=$(count)
+runc restore -d -b bundle --image-path filed c < fifo >> out.file 2>/dev/null
+beyond "$number"
+[ "$(tail -1 out.file)" -ge "$number" ]
+runc delete -f c
+kill $feeder
 
 at pipes become those of the restorer, the network namespace stays, the exit code comes through
 ip netns add outside

@@ -5,6 +5,7 @@
 
 mod log;
 mod mounts;
+mod stdio;
 mod version;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use pintle_criu::{CgroupMode, CgroupRoot, InheritFd, JoinNamespace, Kind, Option
 
 pub use log::errors;
 pub use mounts::{Mountpoint, mountpoints};
+pub use stdio::{OutsideFile, descriptors};
 pub use version::{Needs, TooOld, Version};
 
 use crate::host::Hierarchy;
@@ -140,6 +142,8 @@ pub struct Dump<'a> {
     pub masked_files: &'a [String],
     /// Inode numbers of the network and pid namespaces that are given by path.
     pub inodes: [Option<u64>; 2],
+    /// Stdio that is files outside the container.
+    pub outside: &'a [Option<OutsideFile>],
     /// Our descriptors of the directories for images and logs.
     pub directories: (i32, Option<i32>),
     /// Where a path in the container leads, symbolic links followed.
@@ -213,6 +217,7 @@ pub fn dump(flags: &Flags, more: &DumpFlags, what: &Dump<'_>, version: Version) 
             options.external.push(format!("{name}[{inode}]:{key}"));
         }
     }
+    options.external.extend(what.outside.iter().flatten().map(OutsideFile::to_string));
     // Without a freezer CRIU stops one process after the other.
     if !what.hierarchies.is_empty() || version.has(Needs::FreezerV2) {
         options.freeze_cgroup = what.freezer.map(text);
@@ -274,7 +279,7 @@ pub fn restore(flags: &Flags, what: &Restore<'_>, version: Version) -> Result<Re
             options.inherit_fd.push(InheritFd { key: (*key).to_owned(), fd });
         }
     }
-    options.inherit_fd.extend(pipes(what.descriptors));
+    options.inherit_fd.extend(stdio::inherited(what.descriptors));
     options.ext_mnt = mounts::at_restore(what)?;
     options.cg_root = cgroup_roots(what.cgroups);
     Ok(Request::with(Kind::Restore, options))
@@ -290,12 +295,6 @@ fn join_ns(spec: &Spec) -> Result<Vec<JoinNamespace>, Refused> {
         joined(spec, kind).map(|path| JoinNamespace { kind: name.to_owned(), path: text(path) })
     };
     Ok(kinds.into_iter().filter_map(join).collect())
-}
-
-/// Stdio that was a pipe becomes ours of the same number.
-fn pipes(descriptors: &[String]) -> impl Iterator<Item = InheritFd> + '_ {
-    let is_pipe = |(_, name): &(i32, &String)| name.starts_with("pipe:");
-    (0..).zip(descriptors).filter(is_pipe).map(|(fd, key)| InheritFd { key: key.clone(), fd })
 }
 
 /// cgroups(7): `id:controllers:path`; on v2 no controllers.

@@ -23,6 +23,7 @@ fn dump_of(spec: &Spec) -> Dump<'_> {
         hierarchies: &[],
         masked_files: &[],
         inodes: [None, None],
+        outside: &[],
         directories: (5, None),
         resolve: |_, path| path.to_owned(),
     }
@@ -150,7 +151,7 @@ fn namespaces_by_path_stay_outside_and_are_there_again() {
     assert_eq!(options.external, ["net[17]:extRootNetNS"]);
     let refused = dump(&Flags::default(), &DumpFlags::default(), &what, version(3, 10)).unwrap_err();
     assert_eq!(refused.to_string(), "a network namespace given by path needs CRIU 3.11 or newer, this is 3.10.1");
-    let descriptors = ["/dev/null".to_owned(), "pipe:[5]".to_owned(), "pipe:[6]".to_owned()];
+    let descriptors = ["/dev/null".to_owned(), "pipe:[5]".to_owned(), "file[1f:6]".to_owned()];
     let what = Restore {
         namespaces: [Some(9), None],
         descriptors: &descriptors,
@@ -159,12 +160,23 @@ fn namespaces_by_path_stay_outside_and_are_there_again() {
     };
     let options = restore(&Flags::default(), &what, version(3, 17)).unwrap().options.unwrap();
     let inherited: Vec<_> = options.inherit_fd.iter().map(|fd| (fd.key.as_str(), fd.fd)).collect();
-    assert_eq!(inherited, [("extRootNetNS", 9), ("pipe:[5]", 1), ("pipe:[6]", 2)]);
+    assert_eq!(inherited, [("extRootNetNS", 9), ("pipe:[5]", 1), ("file[1f:6]", 2)]);
     let joined: Vec<_> = options.join_ns.iter().map(|ns| (ns.kind.as_str(), ns.path.as_str())).collect();
     assert_eq!(joined, [("ipc", "/run/ipc")]);
     let roots: Vec<_> =
         options.cg_root.iter().map(|root| (root.controller.as_deref().unwrap(), root.path.as_str())).collect();
     assert_eq!(roots, [("cpu", "/a"), ("cpuacct", "/a"), ("", "/b:c")]);
+}
+
+#[test]
+fn stdio_outside_the_container_is_external_and_remembered_by_criu_s_name_for_it() {
+    let outside = [None, Some(OutsideFile { mount: 31, inode: 4096 }), None];
+    let spec = Spec::default();
+    let what = Dump { outside: &outside, ..dump_of(&spec) };
+    let asked = dump(&Flags::default(), &DumpFlags::default(), &what, version(3, 17)).unwrap();
+    assert_eq!(asked.options.unwrap().external, ["file[1f:1000]"]);
+    let shown = ["/dev/null".to_owned(), "/run/fifo/out".to_owned(), "pipe:[6]".to_owned()];
+    assert_eq!(descriptors(&shown, &outside), ["/dev/null", "file[1f:1000]", "pipe:[6]"]);
 }
 
 #[test]
