@@ -7,6 +7,7 @@
 //! ```
 //! Only init's death and `delete` move a container on; a status is always read off the kernel.
 
+mod begin;
 mod create;
 
 use std::cell::OnceCell;
@@ -22,10 +23,8 @@ use pintle_runtime_plan::step::Hook;
 use pintle_sys::clone::SingleThreaded;
 use pintle_sys::{Errno, pidfd};
 
-pub use create::{
-    Begins, Begun, CreateRequest, Created, New, Order, begin, create, create_from, listening, load_spec, read_json,
-    security,
-};
+pub use begin::{Begun, New, Order, begin};
+pub use create::{Begins, CreateRequest, Created, create, create_from, listening, load_spec, read_json, security};
 
 use crate::cgroup::members::wait_for_end;
 use crate::cgroup::{Cgroups, Layout, Need, Undo};

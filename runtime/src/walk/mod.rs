@@ -7,7 +7,9 @@ mod attributes;
 mod hidden;
 mod identity;
 mod mounts;
+mod nodes;
 mod stdio;
+mod targets;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

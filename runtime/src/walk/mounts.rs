@@ -1,17 +1,14 @@
-//! Steps on mounts, targets and device nodes.
+//! Steps on mounts, and which step goes to whom.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::fcntl::AtFlags;
 use nix::mount::{MntFlags, MsFlags};
-use nix::sys::stat::{Mode, SFlag};
-use pintle_runtime_plan::step::{Make, NewMount, Node, Slot, Step, Target};
+use pintle_runtime_plan::step::{NewMount, Slot, Step};
 use pintle_sys::mount::{self, MountAttr, Reach};
 use pintle_sys::{Errno, Result, open};
 
 use super::Walker;
-use crate::beneath::{self, Last};
 
 /// The longest value fsconfig(2) takes.
 const FSCONFIG_MOST: usize = 255;
@@ -147,159 +144,10 @@ impl Walker<'_> {
         }
     }
 
-    /// What can be found without a symlink lies where its path says; links are followed beneath the root.
-    fn open_target(&mut self, target: &Target, make: Option<Make>, into: Slot) -> Result<()> {
-        let root = self.slots.get(Slot::ROOT)?;
-        if let Some(relative) = relative(&target.path).filter(|path| is_plain(path))
-            && let Ok(found) = open::beneath(root, relative, libc::O_PATH)
-        {
-            self.slots.put_exact(into, found);
-            return Ok(());
-        }
-        let last = match make {
-            Some(Make::Like(tree)) if !is_dir(self.slots.get(tree)?)? => Last::File,
-            Some(Make::Like(_) | Make::Dir) | None => Last::Dir,
-        };
-        let found = match open::in_root(root, &target.path, libc::O_PATH) {
-            Err(Errno::ENOENT) if make.is_some() => self.make_target(target, last),
-            other => other,
-        };
-        found.map(|fd| self.slots.put(into, fd))
-    }
-
-    /// A symlinked /proc or /sys would send the mount elsewhere (CVE-2019-19921).
-    fn open_real_dir(&mut self, target: &Target, into: Slot) -> Result<()> {
-        let relative = relative(&target.path).ok_or(Errno::EINVAL)?;
-        match open::beneath(self.slots.get(Slot::ROOT)?, relative, libc::O_PATH | libc::O_DIRECTORY) {
-            Ok(found) if is_plain(relative) => self.slots.put_exact(into, found),
-            Ok(found) => self.slots.put(into, found),
-            Err(Errno::ENOENT) => {
-                let made = self.make_target(target, Last::Dir)?;
-                self.slots.put(into, made);
-            }
-            Err(errno) => return Err(errno),
-        }
-        Ok(())
-    }
-
-    /// A directory in one that nobody else has.
-    fn open_in_own(&mut self, own: Slot, target: &Target, into: Slot) -> Result<()> {
-        let made = match (self.slots.get(own), target.walk.last()) {
-            (Ok(dir), Some((_, name))) => {
-                match nix::sys::stat::mkdirat(dir, name.as_c_str(), Mode::from_bits_truncate(0o755)) {
-                    Ok(()) => Some(open::beneath(dir, name, libc::O_PATH | libc::O_DIRECTORY)?),
-                    Err(Errno::EEXIST) => None,
-                    Err(errno) => return Err(errno),
-                }
-            }
-            _ => None,
-        };
-        match made {
-            Some(fd) => {
-                self.slots.put_exact(into, fd);
-                Ok(())
-            }
-            None => self.open_target(target, Some(Make::Dir), into),
-        }
-    }
-
-    /// Every tmpfs that is made has a device number of its own.
-    fn check_own(&mut self, own: Slot, path: &CStr) -> Result<()> {
-        let found = open::in_root(self.slots.get(Slot::ROOT)?, path, libc::O_PATH)?;
-        let (found, ours) = (nix::sys::stat::fstat(&found)?, nix::sys::stat::fstat(self.slots.get(own)?)?);
-        if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino) {
-            self.slots.close(own);
-        }
-        Ok(())
-    }
-
-    pub(super) fn make_target(&self, target: &Target, last: Last) -> Result<OwnedFd> {
-        beneath::open_or_make(self.slots.get(Slot::ROOT)?, &target.path, last)
-    }
-
     fn copy_up(&self, from: Slot, to: Slot) -> Result<()> {
         let from = open::at(self.slots.get(from)?, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
         let to = open::at(self.slots.get(to)?, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
         crate::copy::tree(from, &to)
-    }
-
-    fn make_node(&self, node: &Node) -> Result<()> {
-        let device = nix::sys::stat::makedev(u64::from(node.number.0), u64::from(node.number.1));
-        let kind = SFlag::from_bits_truncate(node.mode & libc::S_IFMT);
-        let permissions = Mode::from_bits_truncate(node.mode & 0o7777);
-        if let Some(own) = node.own
-            && let (Ok(dir), Some((_, name))) = (self.slots.get(own), node.target.walk.last())
-        {
-            let before = nix::sys::stat::umask(Mode::empty());
-            let made = nix::sys::stat::mknodat(dir, name.as_c_str(), kind, permissions, device);
-            nix::sys::stat::umask(before);
-            // What was made just now is what was asked for; another mount may have made the name a file.
-            if made != Err(Errno::EEXIST) {
-                return made;
-            }
-        }
-        let (parent, name) = self.parent_of(&node.target)?;
-        match nix::sys::stat::mknodat(&parent, name, kind, permissions, device) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-        let fd = open::beneath(&parent, name, libc::O_PATH | libc::O_NOFOLLOW)?;
-        let stat = nix::sys::stat::fstat(&fd)?;
-        let same = stat.st_mode & libc::S_IFMT == node.mode & libc::S_IFMT
-            && (kind == SFlag::S_IFIFO || stat.st_rdev == device);
-        if !same {
-            return Err(Errno::EEXIST);
-        }
-        let (uid, gid) = node.owner;
-        nix::unistd::fchownat(&fd, c"", Some(uid.into()), Some(gid.into()), AtFlags::AT_EMPTY_PATH)?;
-        // mknod was subject to the umask. fchmod refuses O_PATH, so go through the file's own entry in procfs.
-        let path = super::FdPath::new(fd.as_raw_fd());
-        nix::sys::stat::fchmodat(
-            self.slots.get(Slot::PROC)?,
-            path.as_cstr(),
-            permissions,
-            nix::sys::stat::FchmodatFlags::FollowSymlink,
-        )
-    }
-
-    fn require_device(&self, tree: Slot, kind: u32, (major, minor): (u32, u32)) -> Result<()> {
-        let stat = nix::sys::stat::fstat(self.slots.get(tree)?)?;
-        let device = nix::sys::stat::makedev(u64::from(major), u64::from(minor));
-        let same = stat.st_mode & libc::S_IFMT == kind && stat.st_rdev == device;
-        if same { Ok(()) } else { Err(Errno::ENODEV) }
-    }
-
-    /// The opened directory of a target, made if missing, and the last component.
-    fn parent_of<'t>(&self, target: &'t Target) -> Result<(OwnedFd, &'t CStr)> {
-        let (last, before) = target.walk.split_last().ok_or(Errno::EINVAL)?;
-        // The usual case is a directory that is there, with no symlink on the way.
-        if let Some((prefix, _)) = before.last()
-            && let Some(relative) = relative(prefix)
-            && let Ok(found) = open::beneath(self.slots.get(Slot::ROOT)?, relative, libc::O_PATH | libc::O_DIRECTORY)
-        {
-            return Ok((found, &last.1));
-        }
-        let parent = Target {
-            path: before.last().map_or_else(|| c"/".to_owned(), |(prefix, _)| prefix.clone()),
-            walk: before.to_vec(),
-        };
-        Ok((self.make_target(&parent, Last::Dir)?, &last.1))
-    }
-
-    fn symlink(&self, target: &Target, points_to: &CStr, own: Option<Slot>) -> Result<()> {
-        if let Some(own) = own
-            && let (Ok(dir), Some((_, name))) = (self.slots.get(own), target.walk.last())
-        {
-            return match nix::unistd::symlinkat(points_to, dir, name.as_c_str()) {
-                Err(Errno::EEXIST) => Ok(()),
-                other => other,
-            };
-        }
-        let (parent, name) = self.parent_of(target)?;
-        match nix::unistd::symlinkat(points_to, &parent, name) {
-            Ok(()) | Err(Errno::EEXIST) => Ok(()),
-            Err(errno) => Err(errno),
-        }
     }
 
     fn pivot(&mut self) -> Result<()> {
@@ -325,17 +173,6 @@ impl Walker<'_> {
         nix::unistd::chroot(c".")?;
         nix::unistd::chdir(c"/")
     }
-}
-
-/// An absolute path as seen from the root's descriptor.
-fn relative(path: &CStr) -> Option<&CStr> {
-    let bytes = path.to_bytes_with_nul();
-    CStr::from_bytes_with_nul(bytes.strip_prefix(b"/").unwrap_or(bytes)).ok()
-}
-
-/// Whether a path says where it leads, as long as there is no symlink on it.
-fn is_plain(path: &CStr) -> bool {
-    path.to_bytes().split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
 }
 
 /// The host's /proc may hide or forbid to write what we must write (a container in a container): a fresh one does not.

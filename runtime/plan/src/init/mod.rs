@@ -3,7 +3,9 @@
 //! The order is runc's, because programs and hooks have come to rely on it: keyring, network, mounts, devices,
 //! hooks, pivot, console, read-only, host name, sysctls, hidden paths, limits, identity, seccomp, fifo, exec.
 
-use std::collections::BTreeMap;
+mod birth;
+mod hooks;
+
 use std::ffi::CString;
 use std::path::Path;
 
@@ -11,24 +13,20 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType as Ns, Process
 
 use crate::caller::ALL_CAPS;
 use crate::exec::stdio;
-use crate::host::{CgroupJoin, Host};
+use crate::host::Host;
 use crate::mount_options::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, RDONLY};
 use crate::mounts;
 use crate::process::{self, Surroundings};
 use crate::slots::{Slots, c, target};
-use crate::step::{Attr, Enter, Hook, IdRange, InitPlan, Make, OnChild, Point, Slot, Step};
+use crate::step::{Attr, Hook, IdRange, InitPlan, Make, OnChild, Slot, Step};
+pub use birth::{CLONE_NEWPID, CLONE_NEWUSER, join_cgroup, overlaps};
+use birth::{birth, namespaces};
+use hooks::before_pivot;
+pub use hooks::convert_hooks;
 
-/// linux/sched.h.
-pub const CLONE_NEWPID: u64 = 0x2000_0000;
-/// linux/sched.h.
-pub const CLONE_NEWUSER: u64 = 0x1000_0000;
-const CLONE_NEWNS: u64 = 0x2_0000;
-const CLONE_NEWCGROUP: u64 = 0x200_0000;
-const CLONE_NEWNET: u64 = 0x4000_0000;
 /// asm-generic/fcntl.h.
 pub const O_PATH: i32 = 0o10_000_000;
 const O_RDWR: i32 = 2;
-const O_WRONLY: i32 = 1;
 const O_DIRECTORY: i32 = 0o200_000;
 
 /// Whether a process has labels, which are written below /proc.
@@ -41,32 +39,6 @@ pub fn has_labels(process: &Process) -> bool {
 fn writes_proc(spec: &Spec) -> bool {
     let sysctl = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
     sysctl.is_some_and(|sysctl| !sysctl.is_empty()) || spec.process().as_ref().is_some_and(has_labels)
-}
-
-/// Plans how the child gets into its cgroup; gives the directory to be born in on v2.
-pub fn join_cgroup(
-    join: &CgroupJoin,
-    slots: &mut Slots,
-    parent: &mut Vec<Step>,
-    child: &mut Vec<Step>,
-) -> Option<Slot> {
-    match join {
-        CgroupJoin::None => None,
-        CgroupJoin::Tasks(files) => {
-            for (controller, path) in files {
-                let tasks = slots.take();
-                parent.push(Step::Open { path: path.clone(), flags: O_WRONLY, into: tasks });
-                child.push(Step::JoinCgroup { tasks, controller: controller.clone() });
-                child.push(Step::Close(tasks));
-            }
-            None
-        }
-        CgroupJoin::Into(directory) => {
-            let into = slots.take();
-            parent.push(Step::Open { path: directory.clone(), flags: O_PATH | O_DIRECTORY, into });
-            Some(into)
-        }
-    }
 }
 
 /// The parts of a plan while it is written.
@@ -161,120 +133,6 @@ pub fn plan_init(spec: &Spec, host: &Host) -> InitPlan {
     }
 }
 
-/// A namespace given by path is entered before the clone (the child could not, once in its own user namespace), except a
-/// mount namespace, which would take the parent's files away.
-fn namespaces(draft: &mut Draft<'_>) -> Namespaces {
-    let (mut others, mut made, mut user, mut time, mut mount) = (Vec::new(), 0, None, None, None);
-    let list = draft.linux().and_then(|linux| linux.namespaces().clone()).unwrap_or_default();
-    for ns in &list {
-        let (kind, bit) = (ns.typ(), ns.typ() as u64);
-        let path = ns.path().as_ref().filter(|path| !path.as_os_str().is_empty());
-        match (kind, path) {
-            // The new cgroup namespace is rooted where its maker is: unshared by the child once it joined.
-            (Ns::Cgroup, None) => {}
-            (Ns::Time, None) => time = Some(Step::NewTime { offsets: time_offsets(draft.linux()) }),
-            (_, None) => made |= bit,
-            (_, Some(path)) => {
-                let slot = draft.slots.take();
-                draft.parent.push(Step::Open { path: c(path), flags: 0, into: slot });
-                let what = format!("{} at {}", kind_name(kind), path.display());
-                match kind {
-                    Ns::User => user = Some(Enter { ns: slot, kind: bit, what }),
-                    Ns::Mount => mount = Some(Step::JoinNs { ns: slot, kinds: bit, what }),
-                    _ => others.push(Enter { ns: slot, kind: bit, what }),
-                }
-            }
-        }
-    }
-    let (around, within) = draft.host.caller.enter(others, user);
-    let made = made & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWNET | 0x0c00_0000);
-    Namespaces { around, within, made, time, mount }
-}
-
-/// Where the child's namespaces come from.
-struct Namespaces {
-    around: Vec<Enter>,
-    within: Vec<Enter>,
-    /// CLONE_NEW* of those that are new, the cgroup and the time namespace excepted.
-    made: u64,
-    time: Option<Step>,
-    mount: Option<Step>,
-}
-
-/// How the child comes into being.
-struct Birth {
-    clone_flags: u64,
-    into_cgroup: Option<Slot>,
-    handed: Vec<CString>,
-}
-
-/// Whether the child may make its namespaces itself, all but the pid namespace, while the parent makes its cgroups: making
-/// a network namespace takes as long as nine cgroups. With a user namespace the clone makes all, so that they belong to it;
-/// network devices are moved to the child as soon as it is there.
-pub fn overlaps(spec: &Spec) -> bool {
-    let Some(linux) = spec.linux() else { return true };
-    let user = linux.namespaces().iter().flatten().any(|ns| ns.typ() == Ns::User);
-    !user && linux.net_devices().as_ref().is_none_or(|devices| devices.is_empty())
-}
-
-fn birth(draft: &mut Draft<'_>, spaces: &Namespaces) -> Birth {
-    let go = |with: Vec<Slot>| Step::WaitForGo { with };
-    // A time namespace comes before the child hides itself: its own timens_offsets would be hidden from it as well.
-    if !draft.host.cgroups_later {
-        draft.child.push(go(Vec::new()));
-        draft.child.extend(spaces.time.iter().cloned());
-        draft.child.push(Step::NotDumpable);
-        draft.child.extend(spaces.mount.iter().cloned());
-        let into_cgroup = join_cgroup(&draft.host.join, &mut draft.slots, &mut draft.parent, &mut draft.child);
-        in_cgroup(draft);
-        session(draft);
-        return Birth { clone_flags: spaces.made, into_cgroup, handed: Vec::new() };
-    }
-    let (clone_flags, kinds) = (spaces.made & CLONE_NEWPID, spaces.made & !CLONE_NEWPID);
-    draft.child.extend(spaces.time.iter().cloned());
-    draft.child.push(Step::NotDumpable);
-    if kinds != 0 {
-        draft.child.push(Step::Unshare { kinds });
-    }
-    draft.child.extend(spaces.mount.iter().cloned());
-    session(draft);
-    // What can be opened once it is made, and the steps that write to it.
-    let (mut opened, mut joins) = (Vec::new(), Vec::new());
-    let into_cgroup = join_cgroup(&draft.host.join, &mut draft.slots, &mut opened, &mut joins);
-    let open = |step| match step {
-        Step::Open { path, into, .. } => Some((path, into)),
-        _ => None,
-    };
-    let (handed, with) = opened.into_iter().filter_map(open).unzip();
-    draft.child.push(go(with));
-    draft.child.extend(joins);
-    in_cgroup(draft);
-    Birth { clone_flags, into_cgroup, handed }
-}
-
-fn kind_name(kind: Ns) -> &'static str {
-    match kind {
-        Ns::Mount => "mount",
-        Ns::Cgroup => "cgroup",
-        Ns::Uts => "uts",
-        Ns::Ipc => "ipc",
-        Ns::User => "user",
-        Ns::Pid => "pid",
-        Ns::Network => "network",
-        Ns::Time => "time",
-    }
-}
-
-/// The lines of timens_offsets (time_namespaces(7)).
-fn time_offsets(linux: Option<&Linux>) -> Vec<u8> {
-    let mut text = String::new();
-    let offsets = linux.and_then(|linux| linux.time_offsets().as_ref());
-    for (clock, offset) in offsets.into_iter().flatten().collect::<BTreeMap<_, _>>() {
-        text.push_str(&format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
-    }
-    text.into_bytes()
-}
-
 /// Maps of config.json.
 pub(crate) fn ranges(maps: &Option<Vec<LinuxIdMapping>>) -> Vec<IdRange> {
     let convert =
@@ -299,16 +157,6 @@ fn on_child(draft: &Draft<'_>, process: &Process) -> Vec<OnChild> {
         steps.push(OnChild::NetDevices(list));
     }
     steps
-}
-
-fn in_cgroup(draft: &mut Draft<'_>) {
-    draft.child.push(Step::FreeAffinity);
-    if draft.has(Ns::User) {
-        draft.child.push(Step::BecomeRoot);
-    }
-    if draft.makes(Ns::Cgroup) {
-        draft.child.push(Step::Unshare { kinds: CLONE_NEWCGROUP });
-    }
 }
 
 fn session(draft: &mut Draft<'_>) {
@@ -347,7 +195,7 @@ fn root(draft: &mut Draft<'_>, process: &Process) -> Vec<Hook> {
         mounts::plan(draft);
         draft.child.splice(taken_at..taken_at, std::mem::take(&mut draft.trees));
     }
-    let hooks = hooks_before_pivot(draft);
+    let hooks = before_pivot(draft);
     if private_mounts {
         let step = if draft.host.no_pivot { Step::MoveRoot } else { Step::Pivot };
         draft.child.push(step);
@@ -361,36 +209,6 @@ fn root(draft: &mut Draft<'_>, process: &Process) -> Vec<Hook> {
     draft.child.push(Step::OpenTarget { target: target(process.cwd()), make: Some(Make::Dir), into: cwd });
     draft.child.push(Step::Close(cwd));
     hooks
-}
-
-fn hooks_before_pivot(draft: &mut Draft<'_>) -> Vec<Hook> {
-    let Some(hooks) = draft.spec.hooks() else { return Vec::new() };
-    let mut runtime = convert_hooks("prestart", hooks.prestart().as_deref());
-    runtime.extend(convert_hooks("createRuntime", hooks.create_runtime().as_deref()));
-    if !runtime.is_empty() {
-        draft.child.push(Step::Sync(Point::Hooks));
-    }
-    let container = convert_hooks("createContainer", hooks.create_container().as_deref());
-    if !container.is_empty() {
-        let state = draft.host.hook_states.0.clone();
-        draft.child.push(Step::RunHooks { point: "createContainer", hooks: container, state });
-    }
-    runtime
-}
-
-/// Hooks of config.json, ready to run.
-pub fn convert_hooks(point: &str, hooks: Option<&[oci_spec::runtime::Hook]>) -> Vec<Hook> {
-    let convert = |(n, hook): (usize, &oci_spec::runtime::Hook)| Hook {
-        at: format!("hooks.{point}[{n}]"),
-        path: c(hook.path()),
-        argv: match hook.args() {
-            Some(args) if !args.is_empty() => args.iter().map(c).collect(),
-            _ => vec![c(hook.path())],
-        },
-        envp: hook.env().as_ref().map(|env| env.iter().map(c).collect()),
-        timeout_s: hook.timeout().and_then(|s| u64::try_from(s).ok()),
-    };
-    hooks.unwrap_or_default().iter().enumerate().map(convert).collect()
 }
 
 fn root_propagation(draft: &mut Draft<'_>) {
