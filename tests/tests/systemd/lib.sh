@@ -30,6 +30,10 @@ create() {
 show() {
   systemctl show -P "$2" "$1"
 }
+# fails COMMAND...: errexit does not look at what follows a `!`.
+fails() {
+  if "$@"; then echo "this succeeded: $*" >&2; return 1; fi
+}
 # is WHAT ACTUAL EXPECTED
 is() {
   [ "$2" = "$3" ] || { echo "$1 is '$2', not '$3'" >&2; return 1; }
@@ -45,4 +49,18 @@ holds() {
 }
 at() { # since the start, and what comes
   echo "--- $SECONDS s: $*"
+}
+# killed_at_any_moment: creations of the bundle t.slice:t:killed that are killed, each later; nothing is left of them.
+killed_at_any_moment() {
+  local ended=0 code
+  for moment in 0.05 0.1 0.2 0.3 0.4 0.6 0.9 2 8; do
+    code=0
+    timeout -s KILL $moment "$BIN/pintle-runc" --root "$work/state" --systemd-cgroup create killed </dev/null >out 2>&1 || code=$?
+    runc delete --force killed
+    gone t-killed.scope t.slice/t-killed.scope
+    [ ! -e state/killed ]
+    fails pgrep -f 'pintle-runc.*create killed'
+    [ $code -ne 0 ] || { ended=1 && break; }
+  done
+  is 'creation was reached' $ended 1
 }

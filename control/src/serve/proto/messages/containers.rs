@@ -194,35 +194,5 @@ pub(super) static CORE_CONTAINER: &[Field] = &[
     Field(18, "tty", Bool, Zero),
 ];
 
-static CORE_EPHEMERAL_CONTAINER_COMMON: &[Field] = &[
-    Field(1, "name", Text, No),
-    Field(2, "image", Text, No),
-    Field(3, "command", Text, Yes),
-    Field(4, "args", Text, Yes),
-    Field(5, "workingDir", Text, No),
-    Field(6, "ports", Message(CORE_CONTAINER_PORT), Yes),
-    Field(19, "envFrom", Message(CORE_ENV_FROM_SOURCE), Yes),
-    Field(7, "env", Message(CORE_ENV_VAR), Yes),
-    Field(8, "resources", Message(CORE_RESOURCE_REQUIREMENTS), No),
-    Field(23, "resizePolicy", Message(CORE_CONTAINER_RESIZE_POLICY), Yes),
-    Field(24, "restartPolicy", Text, No),
-    Field(25, "restartPolicyRules", Message(CORE_CONTAINER_RESTART_RULE), Yes),
-    Field(9, "volumeMounts", Message(CORE_VOLUME_MOUNT), Yes),
-    Field(21, "volumeDevices", Message(CORE_VOLUME_DEVICE), Yes),
-    Field(10, "livenessProbe", Message(CORE_PROBE), No),
-    Field(11, "readinessProbe", Message(CORE_PROBE), No),
-    Field(22, "startupProbe", Message(CORE_PROBE), No),
-    Field(12, "lifecycle", Message(CORE_LIFECYCLE), No),
-    Field(13, "terminationMessagePath", Text, No),
-    Field(20, "terminationMessagePolicy", Text, No),
-    Field(14, "imagePullPolicy", Text, No),
-    Field(15, "securityContext", Message(CORE_SECURITY_CONTEXT), No),
-    Field(16, "stdin", Bool, Zero),
-    Field(17, "stdinOnce", Bool, Zero),
-    Field(18, "tty", Bool, Zero),
-];
-
-pub(super) static CORE_EPHEMERAL_CONTAINER: &[Field] = &[
-    Field(1, "ephemeral_container_common", Inline(CORE_EPHEMERAL_CONTAINER_COMMON), No),
-    Field(2, "targetContainerName", Text, No),
-];
+pub(super) static CORE_EPHEMERAL_CONTAINER: &[Field] =
+    &[Field(1, "ephemeral_container_common", Inline(CORE_CONTAINER), No), Field(2, "targetContainerName", Text, No)];
