@@ -34,6 +34,14 @@ pub trait Backend: Send {
         self.distrust();
     }
 
+    /// Whether nothing is installed in a way that is quick to install and is to be replaced a little later.
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    /// The next synchronisation replaces that.
+    fn settle(&mut self) {}
+
     /// Carries out what was noted. Whatever fails or is refused is in the report.
     fn sync(&mut self) -> Report;
 

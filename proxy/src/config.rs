@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use pintle_net::{Cidr, NetError};
 use pintle_proxy_plan::Egress;
+use pintle_proxy_plan::config::FRESH_FROM;
 
 use crate::backend::BackendError;
 use crate::connect_time::{self, ConnectError};
@@ -42,6 +43,8 @@ pub struct ProxyConfig {
     pub oom_score_adj: Option<i32>,
     /// The table's name.
     pub table: String,
+    /// From how many Services on fresh ones are kept apart ([`pintle_proxy_plan::Config::fresh_from`]).
+    pub fresh_from: usize,
     /// Everything else kube-proxy's file says: the mode, its section, and what `/configz` shows.
     pub kube: KubeProxyConfiguration,
 }
@@ -67,6 +70,7 @@ impl ProxyConfig {
             connect_time: connect_time::Options::default(),
             oom_score_adj: None,
             table: TABLE.to_owned(),
+            fresh_from: FRESH_FROM,
             kube: KubeProxyConfiguration { cluster_cidr: texts.join(","), ..KubeProxyConfiguration::default() },
         }
     }

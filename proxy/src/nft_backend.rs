@@ -126,6 +126,14 @@ impl<K: Kernel> Backend for NftBackend<K> {
         }
     }
 
+    fn is_settled(&self) -> bool {
+        self.families.iter().all(|f| f.planner.is_settled())
+    }
+
+    fn settle(&mut self) {
+        self.families.iter_mut().for_each(|f| f.planner.settle());
+    }
+
     fn sync(&mut self) -> Report {
         let mut report = Report::default();
         self.began = self.kernel.generation().ok().map(|g| (g, self.kernel.transactions()));

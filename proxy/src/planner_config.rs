@@ -10,6 +10,7 @@ pub(crate) fn planner_config(config: &ProxyConfig, mode: &str) -> Config {
     let rules = config.kube.rules(mode);
     Config {
         table: config.table.clone(),
+        fresh_from: config.fresh_from,
         detect_local: match &config.local_mode {
             LocalMode::ClusterCidr => DetectLocal::ClusterCidr,
             // Our Node says which; until then nobody is known.

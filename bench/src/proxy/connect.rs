@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use pintle_proxy::backend::Backend;
 use pintle_proxy::connect_time::{Options, Wanted, beside};
 use pintle_proxy_cases::synthetic::{service, slice};
+use pintle_proxy_plan::Change;
 use pintle_testkit::{Cgroup, MountNs};
 use serde_json::{Value, json};
 
@@ -25,6 +26,8 @@ pub enum System {
     OneRule,
     /// Ours
     Pintle,
+    /// Ours, and the Service came a moment ago
+    Fresh,
     /// Ours, with connect time beside it
     ConnectTime,
     /// kube-proxy's nftables layout up to 1.35
@@ -39,10 +42,11 @@ pub enum System {
 
 impl System {
     /// All of them, the floors first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Tracking,
         Self::OneRule,
         Self::Pintle,
+        Self::Fresh,
         Self::ConnectTime,
         Self::Nft,
         Self::NftMaps,
@@ -53,7 +57,7 @@ impl System {
     /// Whose layout of rules it is, if it is a peer's.
     pub fn peer(self) -> Option<Peer> {
         match self {
-            Self::Tracking | Self::OneRule | Self::Pintle | Self::ConnectTime | Self::Userspace => None,
+            Self::Tracking | Self::OneRule | Self::Pintle | Self::Fresh | Self::ConnectTime | Self::Userspace => None,
             Self::Nft => Some(Peer::Nft),
             Self::NftMaps => Some(Peer::NftMaps),
             Self::Iptables => Some(Peer::Iptables),
@@ -66,6 +70,7 @@ impl System {
             Self::Tracking => "tracking",
             Self::OneRule => "one-rule",
             Self::Pintle => "pintle",
+            Self::Fresh => "fresh",
             Self::ConnectTime => "connect-time",
             Self::Nft => Peer::Nft.word(),
             Self::NftMaps => Peer::NftMaps.word(),
@@ -80,6 +85,7 @@ impl System {
             Self::Tracking => "floor: connection tracking, nothing translated",
             Self::OneRule => "floor: one rule that translates",
             Self::Pintle => "pintle",
+            Self::Fresh => "pintle, to a Service not yet settled",
             Self::ConnectTime => "pintle at connect time",
             Self::Nft => Peer::Nft.name(),
             Self::NftMaps => Peer::NftMaps.name(),
@@ -121,6 +127,12 @@ pub fn measure(system: System, services: u32, endpoints: u32, connections: u32) 
             let mut backend = beside(Box::new(library::backend()?), &options, true)?;
             library::load(backend.as_mut(), services, endpoints)?;
             Some(backend)
+        }
+        System::Fresh => {
+            let mut backend = library::backend()?;
+            library::load(&mut backend, last, endpoints)?;
+            library::one(&mut backend, &[Change::Service(&service(last)), Change::Slice(&slice(last, endpoints, 0))])?;
+            Some(Box::new(backend) as Box<dyn Backend>)
         }
         System::Userspace => {
             let mut backend = library::userspace_backend()?;

@@ -80,19 +80,24 @@ pub fn measure(services: u32, endpoints: u32) -> Result<Value> {
         let changed = slice(n % services, endpoints, 1 + n / services);
         changes.push(one(&mut backend, &[Change::Slice(&changed)])?);
     }
+    // What was added is fresh still; the proxy settles it once a second.
+    backend.settle();
+    let (settled, _) = sync(&mut backend)?;
+    ensure!(backend.is_settled(), "something is fresh still");
     Ok(json!({
         "load_ms": loaded.as_secs_f64() * 1e3,
         "longest_ms": longest.as_secs_f64() * 1e3,
         "again_ms": again.as_secs_f64() * 1e3,
         "add_ms": percentile(&mut adds, 0.5),
         "change_ms": percentile(&mut changes, 0.5),
+        "settle_ms": settled.as_secs_f64() * 1e3,
         "peak_mb": peak_mb,
         "kernel_mb": kernel_mb,
     }))
 }
 
 /// Notes and installs changes; milliseconds.
-fn one(backend: &mut dyn Backend, changes: &[Change<'_>]) -> Result<f64> {
+pub fn one(backend: &mut dyn Backend, changes: &[Change<'_>]) -> Result<f64> {
     let begin = Instant::now();
     changes.iter().for_each(|change| backend.note(*change));
     let noted = begin.elapsed();

@@ -18,7 +18,7 @@ use pintle_testkit::Netns;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, NODES, SERVICES, SLICES};
+use super::api::{Api, Event, NODES, SERVICES, SLICES};
 use super::{memory_mb, percentile};
 
 /// Changes measured one by one.
@@ -86,6 +86,7 @@ async fn measured(services: u32, endpoints: u32) -> Result<Value> {
     let peak_mb = memory_mb(&pid, "VmHWM")?;
     let mut took = changes(&api, services, endpoints).await?;
     let resident_mb = memory_mb(&pid, "VmRSS")?;
+    let mut added = adds(&api, services, endpoints).await?;
     // Its rules stay, and packets go by them until the new ones take over.
     drop(daemon);
     let (_daemon, again) = start(&socket).await?;
@@ -94,6 +95,8 @@ async fn measured(services: u32, endpoints: u32) -> Result<Value> {
         "restart_ms": again.as_secs_f64() * 1e3,
         "change_p50_us": percentile(&mut took, 0.5),
         "change_p99_us": percentile(&mut took, 0.99),
+        "add_p50_us": percentile(&mut added, 0.5),
+        "add_p99_us": percentile(&mut added, 0.99),
         "resident_mb": resident_mb,
         "peak_mb": peak_mb,
     }))
@@ -115,22 +118,41 @@ async fn start(socket: &Path) -> Result<(Daemon, Duration)> {
     Ok((daemon, begin.elapsed()))
 }
 
+/// The tables of the daemon, as the kernel tells of them.
+fn monitor() -> Result<Monitor> {
+    let tables = ["pintle", "pintle-b"].map(|name| TableId { family: Family::V4, name: name.into() });
+    Ok(Monitor::open(tables.to_vec())?)
+}
+
 /// Changes endpoints one by one; microseconds from the event to the kernel's announcement.
 async fn changes(api: &Api, services: u32, endpoints: u32) -> Result<Vec<f64>> {
-    let tables = ["pintle", "pintle-b"].map(|name| TableId { family: Family::V4, name: name.into() });
-    let mut monitor = Monitor::open(tables.to_vec())?;
-    let mut took = Vec::new();
+    let (mut monitor, mut took) = (monitor()?, Vec::new());
     for n in 0..CHANGES {
         let event = api.event(SLICES, &slice(n % services, endpoints, 1 + n / services))?;
-        let begin = Instant::now();
-        api.send(event);
-        tokio::time::timeout(Duration::from_secs(10), monitor.wait(0)).await??;
-        took.push(begin.elapsed().as_secs_f64() * 1e6);
-        // The proxy removes what is not needed any more, once packets under way have left; the next event comes when it
-        // rests.
-        tokio::time::sleep(Duration::from_millis(40)).await;
-        monitor.forget().await;
+        took.push(committed(api, &mut monitor, event).await?);
     }
+    Ok(took)
+}
+
+/// Adds Services one by one, whose endpoints are known already; the same.
+async fn adds(api: &Api, services: u32, endpoints: u32) -> Result<Vec<f64>> {
+    let (mut monitor, mut took) = (monitor()?, Vec::new());
+    for n in services..services + CHANGES {
+        api.send(api.event(SLICES, &slice(n, endpoints, 0))?);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        took.push(committed(api, &mut monitor, api.event(SERVICES, &service(n))?).await?);
+    }
+    Ok(took)
+}
+
+async fn committed(api: &Api, monitor: &mut Monitor, event: Event) -> Result<f64> {
+    let begin = Instant::now();
+    api.send(event);
+    tokio::time::timeout(Duration::from_secs(10), monitor.wait(0)).await??;
+    let took = begin.elapsed().as_secs_f64() * 1e6;
+    // The proxy removes what is not needed any more, once packets under way have left; the next event comes when it rests.
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    monitor.forget().await;
     Ok(took)
 }
 

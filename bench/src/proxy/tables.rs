@@ -33,18 +33,19 @@ pub fn all(arguments: &Arguments) -> Result<()> {
 
 fn loads(arguments: &Arguments, sizes: &[u32]) -> Result<()> {
     println!(
-        "| Services | system | full load | longest transaction | loaded again | add Service | change endpoint | peak MB | kernel MB |"
+        "| Services | system | full load | longest transaction | loaded again | add Service | change endpoint | 200 added settle | peak MB | kernel MB |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for services in sizes {
         let row = |name: &str, r: &Value| {
             println!(
-                "| {services} | {name} | {:.1} | {} | {:.1} | {:.2} | {:.2} | {:.1} | {:.1} |",
+                "| {services} | {name} | {:.1} | {} | {:.1} | {:.2} | {:.2} | {} | {:.1} | {:.1} |",
                 number(r, "load_ms"),
                 r["longest_ms"].as_f64().map_or_else(|| "all of it".to_owned(), |n| format!("{n:.1}")),
                 number(r, "again_ms"),
                 number(r, "add_ms"),
                 number(r, "change_ms"),
+                r["settle_ms"].as_f64().map_or_else(String::new, |n| format!("{n:.1}")),
                 number(r, "peak_mb"),
                 number(r, "kernel_mb"),
             );
@@ -63,17 +64,19 @@ fn loads(arguments: &Arguments, sizes: &[u32]) -> Result<()> {
 
 fn whole_process(arguments: &Arguments, sizes: &[u32]) -> Result<()> {
     println!(
-        "\n| Services | process start to ready, ms | restart over its rules, ms | event to committed, µs p50 / p99 | resident / peak MB |"
+        "\n| Services | process start to ready, ms | restart over its rules, ms | changed endpoint to committed, µs p50 / p99 | new Service to committed | resident / peak MB |"
     );
-    println!("|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|");
     for services in sizes {
         let r = best(1, &["process", &services.to_string(), &arguments.endpoints.to_string()])?;
         println!(
-            "| {services} | {:.0} | {:.0} | {:.0} / {:.0} | {:.1} / {:.1} |",
+            "| {services} | {:.0} | {:.0} | {:.0} / {:.0} | {:.0} / {:.0} | {:.1} / {:.1} |",
             number(&r, "ready_ms"),
             number(&r, "restart_ms"),
             number(&r, "change_p50_us"),
             number(&r, "change_p99_us"),
+            number(&r, "add_p50_us"),
+            number(&r, "add_p99_us"),
             number(&r, "resident_mb"),
             number(&r, "peak_mb")
         );

@@ -223,6 +223,8 @@ enum Stage {
     Values,
     /// Elements that lead packets somewhere, new or changed.
     Verdicts,
+    /// Members of leading sets that are in one of a higher rank now, where whoever misses them here finds them.
+    MoveOn,
     /// Rules of chains that change; what they lead to is there, and what they led to still is.
     Rules,
     /// Base chains that are new, with their rules.
@@ -245,7 +247,8 @@ const PHASES: usize = 3;
 impl Stage {
     fn phase(self) -> usize {
         match self {
-            Self::Unhook | Self::Declare | Self::Fill | Self::Values | Self::Verdicts | Self::Rules | Self::Hook => 0,
+            Self::Unhook | Self::Declare | Self::Fill | Self::Values | Self::Verdicts => 0,
+            Self::MoveOn | Self::Rules | Self::Hook => 0,
             Self::Close | Self::Open | Self::Retract => 1,
             Self::Forget | Self::Drop => PHASES - 1,
         }
@@ -285,23 +288,24 @@ impl<'a> Stages<'a> {
                 self.op(Stage::Declare, Action::AddSet(name.clone(), set.decl.clone()));
             }
             let there = old.get(name).map_or(&none, |s| &s.elements);
-            self.elements(name, &set.decl.kind, there, &set.elements);
+            self.coming(name, &set.decl.kind, there, &set.elements);
+            for key in there.keys().filter(|key| !set.elements.contains_key(*key)) {
+                let stage = if moves_on(&set.decl.kind, key, new) { Stage::MoveOn } else { going(&set.decl.kind) };
+                self.op(stage, Action::DelElement(name.clone(), *key));
+            }
         }
         for name in old.keys().filter(|name| !new.contains_key(*name)) {
             self.op(Stage::Drop, Action::DelSet(name.clone()));
         }
     }
 
-    fn elements(&mut self, set: &Name, kind: &SetKind, old: &BTreeMap<Value, Data>, new: &BTreeMap<Value, Data>) {
+    fn coming(&mut self, set: &Name, kind: &SetKind, old: &BTreeMap<Value, Data>, new: &BTreeMap<Value, Data>) {
         for (key, data) in new {
             match old.get(key) {
                 Some(same) if same == data => {}
                 Some(_) => self.op(coming(kind), Action::ReplaceElement(set.clone(), *key, data.clone())),
                 None => self.op(coming(kind), Action::AddElement(set.clone(), *key, data.clone())),
             }
-        }
-        for key in old.keys().filter(|key| !new.contains_key(*key)) {
-            self.op(going(kind), Action::DelElement(set.clone(), *key));
         }
     }
 
@@ -346,7 +350,7 @@ impl<'a> Stages<'a> {
 
 fn coming(kind: &SetKind) -> Stage {
     match kind {
-        SetKind::Verdicts => Stage::Verdicts,
+        SetKind::Verdicts | SetKind::Leading { .. } => Stage::Verdicts,
         SetKind::Closing => Stage::Close,
         SetKind::Plain | SetKind::Map(_) | SetKind::Dynamic { .. } => Stage::Values,
     }
@@ -355,10 +359,17 @@ fn coming(kind: &SetKind) -> Stage {
 fn going(kind: &SetKind) -> Stage {
     match kind {
         // An element that leads somewhere goes before what it leads to.
-        SetKind::Verdicts => Stage::Retract,
+        SetKind::Verdicts | SetKind::Leading { .. } => Stage::Retract,
         SetKind::Closing => Stage::Open,
         SetKind::Plain | SetKind::Map(_) | SetKind::Dynamic { .. } => Stage::Forget,
     }
+}
+
+/// Whether a member that leaves a set is in one that is looked into later.
+fn moves_on(kind: &SetKind, key: &Value, sets: &BTreeMap<Name, Set>) -> bool {
+    let SetKind::Leading { rank } = kind else { return false };
+    let is_later = |set: &Set| matches!(set.decl.kind, SetKind::Leading { rank: r } if r > *rank);
+    sets.values().any(|set| is_later(set) && set.elements.contains_key(key))
 }
 
 fn leads_on(expr: &Expr) -> bool {

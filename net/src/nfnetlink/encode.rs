@@ -202,7 +202,7 @@ fn element(w: &mut Writer, kind: u16, action: &Action) {
 fn set(w: &mut Writer, decl: &SetDecl, id: u32) {
     // NFT_SET_MAP, NFT_SET_TIMEOUT and NFT_SET_EVAL. No size is given: it would be a hard limit.
     let flags = match decl.kind {
-        SetKind::Plain | SetKind::Closing => 0,
+        SetKind::Plain | SetKind::Closing | SetKind::Leading { .. } => 0,
         SetKind::Map(_) | SetKind::Verdicts => 0x8,
         SetKind::Dynamic { .. } => 0x10 | 0x20,
     };
@@ -213,7 +213,7 @@ fn set(w: &mut Writer, decl: &SetDecl, id: u32) {
         w.attr(13, &words);
     }
     match &decl.kind {
-        SetKind::Plain | SetKind::Closing => {}
+        SetKind::Plain | SetKind::Closing | SetKind::Leading { .. } => {}
         SetKind::Map(data) => {
             w.u32(6, type_number(data));
             w.u32(7, length(data));

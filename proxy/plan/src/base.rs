@@ -10,8 +10,12 @@
 //!                pods ─► outside ─► masquerade
 //! ```
 //!
+//! Where there are many Services, those that are fresh are looked for first: [`crate::fresh`].
+//!
 //! Everything sits in nat chains, which see the first packet of a connection only: an established connection costs
 //! nothing.
+
+use std::collections::BTreeMap;
 
 use pintle_nft::expr::{
     CmpOp, FIB_LOCAL, FibAddr, MetaKey, PortChoice, RejectWith, Want, clear_mark_bits, daddr, dport, in_range, saddr,
@@ -23,6 +27,7 @@ use pintle_nft::{
 };
 
 use crate::config::{Config, DetectLocal, Egress};
+use crate::fresh;
 
 /// `address . protocol . port` to what becomes of the packet.
 pub const SERVICE_IPS: &str = "service-ips";
@@ -55,7 +60,7 @@ const SOURCE_NAT: i32 = 100;
 /// Whether a set is one that every table has, so that only its elements are a Service's own.
 #[must_use]
 pub fn is_constant(set: &str) -> bool {
-    [SERVICE_IPS, NODE_PORTS, ENDPOINTS, PORT_ENDPOINTS, UNUSED_PORTS, HAIRPIN].contains(&set)
+    [SERVICE_IPS, NODE_PORTS, ENDPOINTS, PORT_ENDPOINTS, UNUSED_PORTS, HAIRPIN].contains(&set) || fresh::is_set(set)
 }
 
 /// The table's identity.
@@ -85,12 +90,9 @@ pub fn addr_words(family: Family) -> u8 {
 /// The table without any Service.
 #[must_use]
 pub fn table(config: &Config) -> Table {
-    let mut table = Table::default();
-    for (name, set) in sets(config.family) {
-        table.sets.insert(name.into(), set);
-    }
+    let mut table = Table { sets: sets(config), ..Table::default() };
     let nat = |at, priority| Some(Hook { kind: ChainKind::Nat, at, priority });
-    let to_services = || vec![vec![Expr::Verdict(Verdict::Jump("services".into()))]];
+    let to_services = || vec![vec![jump("services")]];
     let mut chain = |name: &str, hook, rules| table.chains.insert(name.into(), Chain { hook, rules });
     chain("prerouting", nat(HookPoint::Prerouting, DESTINATION_NAT), to_services());
     chain("output", nat(HookPoint::Output, DESTINATION_NAT), to_services());
@@ -103,21 +105,24 @@ pub fn table(config: &Config) -> Table {
         vec![clear_mark_bits(config.masquerade_mark).to_vec(), vec![Expr::Masquerade(PortChoice::Random)]],
     );
     chain("egress", None, egress(config));
+    table.chains.extend(fresh::chains(config));
     table
 }
 
-fn sets(family: Family) -> [(&'static str, Set); 6] {
-    let addr = addr_type(family);
+/// The sets of every table, without elements.
+pub(crate) fn sets(config: &Config) -> BTreeMap<Name, Set> {
+    let addr = addr_type(config.family);
     let (proto, port, number) = (DataType::InetProto, DataType::InetService, DataType::Mark);
     let server = || SetKind::Map(vec![addr, port]);
-    [
+    let always = [
         (SERVICE_IPS, Set::new(&[addr, proto, port], SetKind::Verdicts)),
         (NODE_PORTS, Set::new(&[proto, port], SetKind::Verdicts)),
         (ENDPOINTS, Set::new(&[addr, proto, port, number], server())),
         (PORT_ENDPOINTS, Set::new(&[proto, port, number], server())),
         (UNUSED_PORTS, Set::new(&[addr], SetKind::Closing)),
         (HAIRPIN, Set::new(&[addr, addr], SetKind::Plain)),
-    ]
+    ];
+    always.into_iter().map(|(name, set)| (name.into(), set)).chain(fresh::sets(config)).collect()
 }
 
 /// TCP gets a reset: of ICMP errors the kernel sends few to one client, and the others would wait.
@@ -153,7 +158,8 @@ fn services(config: &Config) -> Vec<Rule> {
     let mut lookup = frontend_key(family);
     lookup.push(Expr::Vmap { set: SERVICE_IPS.into(), source: R0 });
     let is_live = Expr::Lookup { set: UNUSED_PORTS.into(), source: R0, want: Want::Present };
-    let mut rules = vec![lookup, vec![daddr(family, R0), is_live, goto(REJECT)]];
+    let mut rules: Vec<Rule> = fresh::entry(config).into_iter().collect();
+    rules.extend([lookup, vec![daddr(family, R0), is_live, goto(REJECT)]]);
     for range in config.ours(&config.service_ranges) {
         rules.push(
             [vec![daddr(family, R0)], in_range(R0, range, CmpOp::Eq), vec![Expr::Verdict(Verdict::Drop)]].concat(),
@@ -272,6 +278,12 @@ fn interface(config: &Config, op: CmpOp) -> Option<Rule> {
         DetectLocal::ClusterCidr | DetectLocal::NodeCidr(_) => return None,
     };
     Some(vec![Expr::Meta { key: MetaKey::IifName, dest: R0 }, Expr::Cmp { op, source: R0, value }])
+}
+
+/// Goes on in another chain, and here again after its end.
+#[must_use]
+pub fn jump(chain: &str) -> Expr {
+    Expr::Verdict(Verdict::Jump(Name::from(chain)))
 }
 
 /// Goes on in another chain for good.

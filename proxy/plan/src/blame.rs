@@ -7,6 +7,7 @@ use pintle_nft::{Action, Name, Op, Set, Value};
 
 use crate::base;
 use crate::fragment::{Fragment, render};
+use crate::fresh::adapt;
 use crate::map::ServiceMap;
 use crate::service::ServiceName;
 
@@ -26,7 +27,11 @@ pub fn blamed<'a>(
 ) -> BTreeMap<Arc<ServiceName>, usize> {
     let each = refused.iter().enumerate();
     let objects: HashMap<Object<'_>, usize> = each.filter_map(|(at, op)| Some((object(&op.action)?, at))).collect();
-    let needs = |name: &Arc<ServiceName>| needed(&objects, &render(map.config(), name, map.get(name)?));
+    let config = map.config();
+    let needs = |name: &Arc<ServiceName>| {
+        let fragment = render(config, name, map.get(name)?);
+        needed(&objects, &fragment).or_else(|| needed(&objects, &adapt(config, fragment, true)))
+    };
     among.filter_map(|name| Some((name.clone(), needs(name)?))).collect()
 }
 

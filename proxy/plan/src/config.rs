@@ -11,6 +11,10 @@ pub struct Config {
     pub family: Family,
     /// The table's name.
     pub table: String,
+    /// From how many Services on fresh ones are kept apart for a while: few are found quickly as they are. Mode nftables only.
+    pub fresh_from: usize,
+    /// Whether they are: decided by the planner whenever everything is loaded.
+    pub fresh: bool,
     /// Our node's name, to tell local endpoints.
     pub node: String,
     /// Our node's zone, for topology hints.
@@ -100,6 +104,9 @@ pub enum Invalid {
 /// kube-proxy's bit, so that others who know it leave it alone.
 pub const MASQUERADE_MARK: u32 = 0x4000;
 
+/// Here the kernel begins to take as long for a look through all of them as for all else of a change.
+pub const FRESH_FROM: usize = 2_000;
+
 impl Config {
     /// A node's configuration with defaults for everything but its name and the ranges; IPv4.
     #[must_use]
@@ -107,6 +114,8 @@ impl Config {
         Self {
             family: Family::V4,
             table: "pintle".into(),
+            fresh_from: FRESH_FROM,
+            fresh: false,
             node: node.into(),
             zone: None,
             node_addrs: Vec::new(),

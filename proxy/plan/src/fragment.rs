@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pintle_nft::expr::{CmpOp, FIB_LOCAL, FibAddr, MetaKey, Want, in_range, saddr, set_mark_bits};
-use pintle_nft::{Chain, Cidr, Data, DataType, Expr, Name, Proto, Reg, Rule, Set, SetKind, Table, Value, Verdict};
+use pintle_nft::{
+    Chain, Cidr, Data, DataType, Expr, Family, Name, Proto, Reg, Rule, Set, SetKind, Table, Value, Verdict,
+};
 
 use crate::base::{
     ENDPOINTS, HAIRPIN, NODE_PORTS, PORT_ENDPOINTS, REJECT, SERVICE_IPS, UNUSED_PORTS, addr_type, addr_words,
@@ -24,6 +26,8 @@ const R0: Reg = Reg::new(0);
 const SERVER: u8 = 8;
 /// Servers of policy Local are numbered from here on; a port has fewer servers than this.
 pub const LOCAL_FROM: u32 = 1_000_000;
+/// What chains of ClusterIPs are called, before the number of their servers.
+pub(crate) const CLUSTER: &str = "cluster";
 /// What a client's entry lives at least; each Service's rule gives its own time.
 const AFFINITY_MS: u64 = 10_800_000;
 
@@ -156,30 +160,21 @@ impl Renderer<'_> {
         }
     }
 
-    /// For a ClusterIP: masqueraded only when the source could not be answered directly, or everybody is.
+    /// For a ClusterIP.
     fn inward(&mut self, draw: &Draw) -> String {
-        let mark = set_mark_bits(self.config.masquerade_mark);
-        let mut rules = Vec::new();
-        match self.config.masquerade {
-            Masquerade::All => rules.push(mark.to_vec()),
-            // Without knowing who is a pod nobody can be told to be none.
-            Masquerade::OffCluster => rules.extend(unless_pod(self.config).map(|rule| [rule, mark.to_vec()].concat())),
-        }
-        rules.extend(self.draw(draw));
-        self.chain("cluster", draw, rules)
+        self.chain(CLUSTER, draw, inward(self.config, draw))
     }
 
     /// From outside, to any server: masqueraded, since the server may be elsewhere and must answer through us.
     fn outward(&mut self, draw: &Draw) -> String {
         let mut rules = vec![set_mark_bits(self.config.masquerade_mark).to_vec()];
-        rules.extend(self.draw(draw));
+        rules.extend(translate(self.config.family, draw));
         self.chain("external", draw, rules)
     }
 
     /// To any server, as it comes.
     fn direct(&mut self, draw: &Draw) -> String {
-        let rules = self.draw(draw);
-        self.chain("direct", draw, rules)
+        self.chain("direct", draw, translate(self.config.family, draw))
     }
 
     /// From outside, to the servers of this node, with the source kept. Pods and this node itself reach all servers,
@@ -199,7 +194,7 @@ impl Renderer<'_> {
                 "none".to_owned()
             }
             Some(here) => {
-                rules.extend(self.draw(here));
+                rules.extend(translate(self.config.family, here));
                 suffix(here)
             }
         };
@@ -273,25 +268,6 @@ impl Renderer<'_> {
         ]
     }
 
-    /// The rules that draw a server and translate.
-    fn draw(&self, draw: &Draw) -> Vec<Rule> {
-        let family = self.config.family;
-        let (keyed, policy, count) = match draw {
-            Draw::Own(chain) => return vec![vec![goto(chain)]],
-            Draw::Shared { keyed, policy, count } => (*keyed, *policy, *count),
-        };
-        let (mut rule, next, set) = match keyed {
-            Keyed::Address => (frontend_key(family), addr_words(family) + 2, ENDPOINTS),
-            Keyed::Port => (port_key(0), 2, PORT_ENDPOINTS),
-        };
-        let offset = if policy == Policy::Local { LOCAL_FROM } else { 0 };
-        rule.push(Expr::Random { modulus: count, offset, dest: Reg::new(next) });
-        rule.push(Expr::Map { set: set.into(), source: R0, dest: Reg::new(SERVER) });
-        let port = Reg::new(SERVER + addr_words(family));
-        rule.push(Expr::Dnat { family, addr: Reg::new(SERVER), port });
-        vec![rule]
-    }
-
     /// Puts a chain where it belongs: among the shared ones, or among the Service's own.
     fn chain(&mut self, kind: &str, draw: &Draw, rules: Vec<Rule>) -> String {
         let chain = Chain { hook: None, rules };
@@ -318,6 +294,43 @@ impl Renderer<'_> {
             set.elements.insert(key, data);
         }
     }
+}
+
+/// The rules for a ClusterIP: masqueraded only when the source could not be answered directly, or everybody is.
+fn inward(config: &Config, draw: &Draw) -> Vec<Rule> {
+    let mark = set_mark_bits(config.masquerade_mark);
+    let mut rules = Vec::new();
+    match config.masquerade {
+        Masquerade::All => rules.push(mark.to_vec()),
+        // Without knowing who is a pod nobody can be told to be none.
+        Masquerade::OffCluster => rules.extend(unless_pod(config).map(|rule| [rule, mark.to_vec()].concat())),
+    }
+    rules.extend(translate(config.family, draw));
+    rules
+}
+
+/// The chain of all ClusterIPs with so many servers of policy Cluster.
+pub(crate) fn cluster_chain(config: &Config, count: u32) -> Chain {
+    let draw = Draw::Shared { keyed: Keyed::Address, policy: Policy::Cluster, count };
+    Chain { hook: None, rules: inward(config, &draw) }
+}
+
+/// The rules that draw a server and translate.
+fn translate(family: Family, draw: &Draw) -> Vec<Rule> {
+    let (keyed, policy, count) = match draw {
+        Draw::Own(chain) => return vec![vec![goto(chain)]],
+        Draw::Shared { keyed, policy, count } => (*keyed, *policy, *count),
+    };
+    let (mut rule, next, set) = match keyed {
+        Keyed::Address => (frontend_key(family), addr_words(family) + 2, ENDPOINTS),
+        Keyed::Port => (port_key(0), 2, PORT_ENDPOINTS),
+    };
+    let offset = if policy == Policy::Local { LOCAL_FROM } else { 0 };
+    rule.push(Expr::Random { modulus: count, offset, dest: Reg::new(next) });
+    rule.push(Expr::Map { set: set.into(), source: R0, dest: Reg::new(SERVER) });
+    let port = Reg::new(SERVER + addr_words(family));
+    rule.push(Expr::Dnat { family, addr: Reg::new(SERVER), port });
+    vec![rule]
 }
 
 fn suffix(draw: &Draw) -> String {

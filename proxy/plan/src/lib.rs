@@ -22,6 +22,7 @@ pub mod config;
 pub mod connect;
 pub mod endpoints;
 pub mod fragment;
+mod fresh;
 pub mod iptables;
 pub mod issue;
 pub mod map;

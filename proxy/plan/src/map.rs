@@ -138,6 +138,16 @@ impl ServiceMap {
         name.clone_into(&mut self.config.table);
     }
 
+    /// Whether there are so many Services that fresh ones are to be kept apart.
+    pub(crate) fn is_large(&self) -> bool {
+        self.iter().count() >= self.config.fresh_from
+    }
+
+    /// Decides whether fresh Services are kept apart from now on.
+    pub(crate) fn decide_fresh(&mut self) {
+        self.config.fresh = self.is_large();
+    }
+
     /// Every Service that is served, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<ServiceName>, &Served)> {
         self.services.iter().filter_map(|(name, known)| Some((name, known.served.as_deref()?)))

@@ -12,11 +12,15 @@ use crate::backend::Backend;
 use crate::base;
 use crate::config::Config;
 use crate::fragment::{Fragment, render};
+use crate::fresh::{self, adapt, differ};
 use crate::map::{Changed, Served, ServiceMap};
 use crate::service::ServiceName;
 
 /// How many operations a batch of a full load has at least, but for the last.
 pub const LOAD_BATCH: usize = 6_000;
+
+/// Of more changes at once none is kept apart as fresh: all are one look through the map.
+const FRESH_MAX: usize = 100;
 
 /// What is rendered, as far as the Services alone do not say it.
 #[derive(Debug, Default)]
@@ -27,6 +31,10 @@ pub struct Nftables {
     left_out: BTreeSet<Arc<ServiceName>>,
     /// Whether the next change tries them again.
     again: bool,
+    /// Services that are installed as fresh ones.
+    fresh: BTreeSet<Arc<ServiceName>>,
+    /// Whether they are no more after the next change.
+    settle: bool,
 }
 
 /// What a transaction is the difference of, so that another can be made without what the kernel refuses of it.
@@ -70,15 +78,25 @@ impl Nftables {
     /// do better now.
     pub fn difference(&mut self, map: &ServiceMap, changes: &[Changed]) -> Difference {
         let config = map.config();
-        let again = if std::mem::take(&mut self.again) { self.once_more(map, changes) } else { Vec::new() };
+        let again = if std::mem::take(&mut self.again) { once_more(map, &self.left_out, changes) } else { Vec::new() };
+        let settled = if std::mem::take(&mut self.settle) { once_more(map, &self.fresh, changes) } else { Vec::new() };
+        let may_be_fresh = config.fresh && changes.len() <= FRESH_MAX;
         let (mut installed, mut wanted) = (base_sets(config), base_sets(config));
         let mut uses: HashMap<Shared, i64> = HashMap::new();
         let mut chains = BTreeMap::new();
-        for change in changes.iter().chain(&again) {
+        for change in settled.iter().chain(changes).chain(&again) {
             let rendered = |served: &Arc<Served>| render(config, &change.name, served);
             let (gone, come) = (change.before.as_ref().map(rendered), change.after.as_ref().map(rendered));
-            let was_out = self.left_out.remove(&change.name);
+            let (was_out, was_fresh) = (self.left_out.remove(&change.name), self.fresh.remove(&change.name));
+            let is_moved = || gone.as_ref().zip(come.as_ref()).is_none_or(|(gone, come)| was_out || differ(gone, come));
+            let stays = was_fresh && !settled.iter().any(|s| s.name == change.name);
+            let is_fresh = stays || !was_fresh && may_be_fresh && is_moved();
+            let gone = gone.map(|fragment| adapt(config, fragment, was_fresh));
             let gone = gone.map(|fragment| if was_out { without_service(fragment) } else { fragment });
+            let come = come.map(|fragment| adapt(config, fragment, is_fresh));
+            if come.as_ref().is_some_and(fresh::is_fresh) {
+                self.fresh.insert(change.name.clone());
+            }
             for (fragment, table, by) in [(gone, &mut installed, -1), (come, &mut wanted, 1)] {
                 let Some(fragment) = fragment else { continue };
                 count(&mut uses, &fragment, by);
@@ -87,15 +105,8 @@ impl Nftables {
             }
         }
         self.share(uses, &chains, &mut installed, &mut wanted);
-        let services = changes.iter().chain(&again).map(|change| change.name.clone()).collect();
+        let services = settled.iter().chain(changes).chain(&again).map(|change| change.name.clone()).collect();
         Difference { services, installed: of(config, installed), wanted: of(config, wanted) }
-    }
-
-    /// The Services left out that did not change, as if they did.
-    fn once_more(&self, map: &ServiceMap, changes: &[Changed]) -> Vec<Changed> {
-        let same = self.left_out.iter().filter(|name| !changes.iter().any(|c| c.name == **name));
-        let served = same.filter_map(|name| Some((name.clone(), map.served(name)?.clone())));
-        served.map(|(name, served)| Changed { name, before: Some(served.clone()), after: Some(served) }).collect()
     }
 
     /// Leaves Services, none of which is left out yet, out of a difference of which nothing is installed.
@@ -108,7 +119,8 @@ impl Nftables {
         let Some(table) = difference.wanted.tables.get_mut(&base::table_id(map.config())) else { return };
         for name in names {
             let Some(served) = map.get(name) else { continue };
-            let fragment = render(map.config(), name, served);
+            let is_fresh = self.fresh.remove(name);
+            let fragment = adapt(map.config(), render(map.config(), name, served), is_fresh);
             for chain in fragment.chains.into_keys() {
                 if self.last_use(Shared::Chain(chain.clone())) {
                     table.chains.remove(&chain);
@@ -135,6 +147,17 @@ impl Nftables {
         self.again = !self.left_out.is_empty();
     }
 
+    /// Whether nothing is installed as fresh.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.fresh.is_empty()
+    }
+
+    /// With the next change, what is fresh now and does not change is so no more.
+    pub fn settle(&mut self) {
+        self.settle = !self.is_settled();
+    }
+
     /// Leaves nobody out of the next load.
     pub fn forgive(&mut self) {
         self.left_out.clear();
@@ -149,11 +172,34 @@ impl Nftables {
     /// `instead_of` is not needed any more. So no transaction holds the kernel up for long.
     pub fn load<'a>(&'a mut self, map: &'a ServiceMap, instead_of: Option<TableId>, batch: usize) -> Load<'a> {
         self.users.clear();
-        self.again = false;
+        self.fresh.clear();
+        (self.again, self.settle) = (false, false);
         self.left_out.retain(|name| map.get(name).is_some());
         let left_out = self.left_out.clone();
-        let services = Box::new(map.iter().map(move |(name, served)| rendered(map.config(), name, served, &left_out)));
-        Load { backend: self, config: map.config(), services, instead_of, batch, stage: Stage::Frame }
+        let config = map.config();
+        let of = move |(name, served)| adapt(config, rendered(config, name, served, &left_out), false);
+        let services = Box::new(map.iter().map(of));
+        Load { backend: self, config, services, instead_of, batch, stage: Stage::Frame }
+    }
+
+    /// Everything, as it is when all that was planned is installed.
+    #[must_use]
+    pub fn installed(&self, map: &ServiceMap) -> Ruleset {
+        self.rendered(map.config(), map)
+    }
+
+    fn rendered(&self, config: &Config, map: &ServiceMap) -> Ruleset {
+        let mut table = base::table(config);
+        for (name, served) in map.iter() {
+            let fragment = rendered(config, name, served, &self.left_out);
+            let fragment = adapt(config, fragment, self.fresh.contains(name));
+            for (set, key) in &fragment.elements {
+                add_element(&mut table, set, *key);
+            }
+            table.chains.extend(fragment.chains);
+            merge(&mut table, fragment.own);
+        }
+        of(config, table)
     }
 
     /// Lets shared chains and elements appear with their first user and go with their last.
@@ -343,22 +389,14 @@ impl Nftables {
 /// Everything, as it should be installed, for people and tests; an edge takes [`Nftables::load`].
 #[must_use]
 pub fn ruleset(map: &ServiceMap) -> Ruleset {
-    ruleset_without(map, &BTreeSet::new())
+    Nftables::default().rendered(&Config { fresh: map.is_large(), ..map.config().clone() }, map)
 }
 
-/// The same without these Services.
-pub(crate) fn ruleset_without(map: &ServiceMap, left_out: &BTreeSet<Arc<ServiceName>>) -> Ruleset {
-    let config = map.config();
-    let mut table = base::table(config);
-    for (name, served) in map.iter() {
-        let fragment = rendered(config, name, served, left_out);
-        for (set, key) in &fragment.elements {
-            add_element(&mut table, set, *key);
-        }
-        table.chains.extend(fragment.chains);
-        merge(&mut table, fragment.own);
-    }
-    of(config, table)
+/// These Services, but for those that change anyway, as if they did.
+fn once_more(map: &ServiceMap, names: &BTreeSet<Arc<ServiceName>>, changes: &[Changed]) -> Vec<Changed> {
+    let same = names.iter().filter(|name| !changes.iter().any(|c| c.name == **name));
+    let served = same.filter_map(|name| Some((name.clone(), map.served(name)?.clone())));
+    served.map(|(name, served)| Changed { name, before: Some(served.clone()), after: Some(served) }).collect()
 }
 
 fn rendered(
@@ -402,7 +440,7 @@ fn count(uses: &mut HashMap<Shared, i64>, fragment: &Fragment, by: i64) {
 
 /// The constant sets without elements: they exist on both sides of every change.
 fn base_sets(config: &Config) -> Table {
-    Table { sets: base::table(config).sets, ..Table::default() }
+    Table { sets: base::sets(config), ..Table::default() }
 }
 
 fn add_element(table: &mut Table, set: &Name, key: Value) {

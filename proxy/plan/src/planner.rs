@@ -91,7 +91,9 @@ impl Planner {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let name = config.table.clone();
-        Self { map: ServiceMap::new(config), nftables: Nftables::default(), name, slot: Slot::First }
+        let mut map = ServiceMap::new(config);
+        map.decide_fresh();
+        Self { map, nftables: Nftables::default(), name, slot: Slot::First }
     }
 
     /// The configuration it was made with; its table is the one that serves.
@@ -143,6 +145,17 @@ impl Planner {
         self.nftables.left_out()
     }
 
+    /// Whether nothing is installed as fresh ([`Config::fresh_from`]).
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.nftables.is_settled()
+    }
+
+    /// Has the next update settle what is fresh.
+    pub fn settle(&mut self) {
+        self.nftables.settle();
+    }
+
     /// Has the next update contain what is left out.
     pub fn try_again(&mut self) {
         self.nftables.try_again();
@@ -181,13 +194,14 @@ impl Planner {
     pub fn load(&mut self, batch: usize) -> nftables::Load<'_> {
         let old = self.table_of(self.slot);
         self.set_slot(self.slot.other());
+        self.map.decide_fresh();
         self.nftables.load(&self.map, Some(old), batch)
     }
 
     /// Everything, as it should be installed.
     #[must_use]
     pub fn full(&self) -> Ruleset {
-        nftables::ruleset_without(&self.map, self.nftables.left_out())
+        self.nftables.installed(&self.map)
     }
 
     /// The table that serves.

@@ -69,6 +69,14 @@ impl Backend for Beside {
         self.connect.try_again();
     }
 
+    fn is_settled(&self) -> bool {
+        self.mode.is_settled()
+    }
+
+    fn settle(&mut self) {
+        self.mode.settle();
+    }
+
     fn sync(&mut self) -> Report {
         let report = self.mode.sync();
         // A mode that installs everything may have been told everything anew.

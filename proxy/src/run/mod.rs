@@ -78,6 +78,7 @@ pub async fn run(config: ProxyConfig, client: Client, cancel: CancellationToken)
         metrics,
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
         retry: None,
+        settle: None,
         full_sync: Deadline::now() + full_sync_every,
         full_sync_every,
         hold: rules.hold,

@@ -29,6 +29,8 @@ pub(super) struct Pending {
     pub(super) slices: usize,
     /// A full load comes.
     pub(super) all: bool,
+    /// What is fresh is to be settled.
+    pub(super) settle: bool,
 }
 
 /// The proxy at work.
@@ -49,6 +51,8 @@ pub(super) struct Proxy {
     pub(super) outlets: Outlets,
     pub(super) backoff: Backoff,
     pub(super) retry: Option<Deadline>,
+    /// When what is fresh is to be settled; `None` while nothing is.
+    pub(super) settle: Option<Deadline>,
     pub(super) check_every: Duration,
     pub(super) full_sync: Deadline,
     pub(super) full_sync_every: Duration,
@@ -93,7 +97,7 @@ impl Proxy {
         }
     }
 
-    fn backend(&mut self) -> Result<&mut dyn Backend, ProxyError> {
+    pub(super) fn backend(&mut self) -> Result<&mut dyn Backend, ProxyError> {
         match &mut self.backend {
             Some(backend) => Ok(backend.as_mut()),
             None => Err(ProxyError::Lost),
@@ -137,7 +141,7 @@ impl Proxy {
 
     async fn wait(&mut self) -> Woken {
         let glance = Deadline::now() + self.check_every;
-        let at = self.retry.unwrap_or(glance).min(self.full_sync).min(glance);
+        let at = [self.retry, self.settle].into_iter().flatten().fold(glance.min(self.full_sync), Deadline::min);
         tokio::select! {
             event = self.events.services.next() => Woken::Service(event),
             event = self.events.slices.next() => Woken::Slice(event),
@@ -156,6 +160,11 @@ impl Proxy {
         }
         if self.retry.is_some_and(|at| at <= now) {
             self.backend()?.try_again();
+        }
+        if self.settle.take_if(|at| *at <= now).is_some() {
+            self.backend()?.settle();
+            self.pending.settle = true;
+            return Ok(());
         }
         if !self.lend(|backend| backend.is_intact()).await? {
             return self.repair("our rules");

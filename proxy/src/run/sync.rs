@@ -12,6 +12,8 @@ use crate::mode;
 
 /// Above this many changes at once we do not listen to the kernel's notifications of our own transactions.
 const QUIET_ABOVE_CHANGES: usize = 50;
+/// What is fresh is settled this long after the first of it came: changes come in crowds.
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
 /// Somebody who meddles again and again is answered this often.
 const REPAIR_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 
@@ -19,7 +21,7 @@ impl Proxy {
     /// Carries out what was noted. A refusal is said and tried again later.
     pub(super) async fn sync(&mut self) -> Result<(), ProxyError> {
         let pending = std::mem::take(&mut self.pending);
-        if pending.services + pending.slices == 0 && !pending.all && self.retry.is_none() {
+        if pending.services + pending.slices == 0 && !pending.all && !pending.settle && self.retry.is_none() {
             return Ok(());
         }
         let quiet = pending.all || self.retry.is_some() || pending.services + pending.slices > QUIET_ABOVE_CHANGES;
@@ -33,6 +35,8 @@ impl Proxy {
         // What is refused waits for its time, whatever else changes.
         self.retry = self.retry.filter(|at| *at > Deadline::now());
         self.synced_at = Some(Deadline::now());
+        let is_settled = self.backend()?.is_settled();
+        self.settle = self.settle.filter(|_| !is_settled).or((!is_settled).then(|| Deadline::now() + SETTLE_AFTER));
         if quiet {
             self.watch.resume().map_err(self.broken())?;
             // While nobody listened somebody may have been at work: look, now that we listen again.

@@ -14,6 +14,11 @@ fn planner() -> Planner {
     Planner::new(Config::new("here", range("10.42.0.0/16"), range("10.43.0.0/16")))
 }
 
+/// One to which few Services are many, so that fresh ones are kept apart.
+fn large() -> Planner {
+    Planner::new(Config { fresh_from: 0, ..planner().config().clone() })
+}
+
 fn load(planner: &Planner) -> Nft {
     let mut nft = Nft::open().unwrap();
     nft.commit(&diff::replace(&planner.full())).unwrap();
@@ -30,8 +35,19 @@ fn sorted(listed: &str) -> Vec<String> {
 
 #[test]
 fn the_kernel_takes_every_kind_of_rule_and_nft_lists_them_and_reads_them_again() {
+    let elements = ["10.43.0.10 . tcp . 80 : goto cluster-2", "10.43.0.11 . tcp . 80 : goto refuse"];
+    listed_and_read_again(planner(), &elements);
+}
+
+#[test]
+fn so_it_is_where_fresh_services_are_kept_apart() {
+    let rules =
+        ["ip daddr . meta l4proto . th dport @fresh jump fresh", "@fresh-0 goto refuse", "@fresh-2 goto cluster-2"];
+    listed_and_read_again(large(), &rules);
+}
+
+fn listed_and_read_again(mut planner: Planner, its: &[&str]) {
     let Some(_world) = world("nftables") else { return };
-    let mut planner = planner();
     planner.note(Change::Service(&service("plain", "10.43.0.10", json!({}))));
     planner.note(Change::Slice(&web("plain", &["10.42.0.2@here", "10.42.1.2"])));
     planner.note(Change::Service(&service("empty", "10.43.0.11", json!({}))));
@@ -53,15 +69,14 @@ fn the_kernel_takes_every_kind_of_rule_and_nft_lists_them_and_reads_them_again()
     let mut nft = load(&planner);
 
     let listed = nft_list();
-    for text in [
+    let all = [
         "ip daddr . meta l4proto . th dport vmap @service-ips",
-        "10.43.0.10 . tcp . 80 : goto cluster-2",
-        "10.43.0.11 . tcp . 80 : goto refuse",
         "fib daddr type local",
         "numgen random mod 2",
         "masquerade fully-random",
         "reject",
-    ] {
+    ];
+    for text in all.iter().chain(its) {
         assert!(listed.contains(text), "{text:?} is missing from:\n{listed}");
     }
     assert!(nft.table_exists(&pintle_proxy_plan::base::table_id(planner.config())).unwrap());
@@ -77,10 +92,18 @@ fn the_kernel_takes_every_kind_of_rule_and_nft_lists_them_and_reads_them_again()
 
 #[test]
 fn connections_reach_pods_by_virtual_address_and_node_port() {
+    reach_pods(planner());
+}
+
+#[test]
+fn connections_reach_pods_of_fresh_services() {
+    reach_pods(large());
+}
+
+fn reach_pods(mut planner: Planner) {
     let Some(world) = world("nftables") else { return };
     let (a, b) = (world.pod("10.42.0.2"), world.pod("10.42.0.3"));
     serve(&a, "10.42.0.2", 8080);
-    let mut planner = planner();
     let both = json!({"type": "NodePort", "ports": [
         {"name": "http", "port": 80, "nodePort": 30080},
         {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053},
@@ -187,10 +210,10 @@ fn the_kernel_takes_any_order_of_changes_and_ends_where_a_full_push_would() {
     let mut nft = Nft::open().unwrap();
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() });
-    let stories = prop::collection::vec(prop::collection::vec(happening(), 1..4), 1..10);
+    let stories = (prop::collection::vec(prop::collection::vec(happening(), 1..4), 1..10), any::<bool>());
     let nft = std::cell::RefCell::new(&mut nft);
-    let run = |story: Vec<Vec<Happening>>| {
-        let mut planner = planner();
+    let run = |(story, is_large): (Vec<Vec<Happening>>, bool)| {
+        let mut planner = if is_large { large() } else { planner() };
         let mut nft = nft.borrow_mut();
         nft.commit(&diff::replace(&planner.full())).unwrap();
         for step in &story {

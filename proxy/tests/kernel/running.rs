@@ -148,6 +148,27 @@ fn services_follow_the_api_and_connections_survive_a_restart() {
     assert_eq!(nft_list(), "");
 }
 
+#[test]
+fn what_is_fresh_serves_at_once_and_is_settled_soon() {
+    let Some(world) = world("the proxy") else { return };
+    let api = Api::new();
+    two_pods(&world, &api, json!({}));
+    let proxy = start_with(&api, |config| config.fresh_from = 0);
+    eventually("everything is installed", SOON, || proxy.is_ready().then_some(()));
+    let settled = |name: &str| nft_list().contains(&format!("{name} . tcp . 80 : goto cluster-2"));
+    assert!(settled("10.43.0.10"), "who was there at the start is in the map");
+    proxy.committed(|| api.put(SLICES, web("late", &["10.42.0.2@here", "10.42.0.3@here"])));
+    proxy.committed(|| api.put(SERVICES, service("late", "10.43.0.11", json!({}))));
+    let is_fresh = !settled("10.43.0.11");
+    assert!(ask("10.43.0.11:80").is_ok());
+    eventually("it is in the map", SOON, || settled("10.43.0.11").then_some(()));
+    let fresh = |listed: &str| listed.matches("10.43.0.11 . tcp . 80").count();
+    eventually("and no longer beside it", SOON, || (fresh(&nft_list()) == 1 + 2).then_some(()));
+    assert!(is_fresh, "it was not in the map at first");
+    assert!(ask("10.43.0.11:80").is_ok());
+    proxy.stop();
+}
+
 pub fn is_error(answer: std::io::Result<String>, kind: std::io::ErrorKind) -> Option<()> {
     answer.is_err_and(|e| e.kind() == kind).then_some(())
 }

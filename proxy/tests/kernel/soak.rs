@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use pintle_proxy_plan::config::FRESH_FROM;
 use pintle_testkit::eventually;
 use serde_json::{Value, json};
 
 use crate::api::{Api, SERVICES, SLICES};
 use crate::load::{Allowed, Truth};
 use crate::objects::{service, slice, web};
-use crate::running::{Running, SOON, serving_table, start};
+use crate::running::{Running, SOON, serving_table, start, start_with};
 use crate::sctp;
 use crate::star::{Transport, is_known};
 use crate::world::{NODE, World, ask, nft, nft_list, serve, serve_sctp, world};
@@ -40,7 +41,7 @@ fn pods(world: &World) {
 }
 
 /// Pod after pod is replaced: the new one is ready, the old one terminates and still answers, then it is gone.
-fn rolling_update(transport: Transport) {
+fn rolling_update(transport: Transport, fresh_from: usize) {
     let Some(world) = world("the proxy") else { return };
     let (proto, serve) = match transport {
         Transport::Sctp => ("SCTP", serve_sctp as fn(&Path, &str, u16)),
@@ -57,7 +58,7 @@ fn rolling_update(transport: Transport) {
     let ports = json!({"ports": [{"name": "http", "port": 80, "protocol": proto}]});
     api.put(SERVICES, service("web", "10.43.0.10", ports));
     api.put(SLICES, ready(&PODS[..2]));
-    let proxy = start(&api);
+    let proxy = start_with(&api, |config| config.fresh_from = fresh_from);
     eventually("everything is installed", SOON, || proxy.is_ready().then_some(()));
     truth.set(0, Allowed { servers: set(&PODS[..2]), may_fail: false });
     let client = world.pod("10.42.0.100");
@@ -82,13 +83,18 @@ fn rolling_update(transport: Transport) {
 
 #[test]
 fn a_rolling_update_under_load_fails_no_connection() {
-    rolling_update(Transport::Tcp);
+    rolling_update(Transport::Tcp, FRESH_FROM);
+}
+
+#[test]
+fn a_rolling_update_of_a_fresh_service_fails_no_connection() {
+    rolling_update(Transport::Tcp, 0);
 }
 
 #[test]
 fn a_rolling_update_under_load_fails_no_sctp_association_where_the_kernel_has_it() {
     if is_known(Transport::Sctp) {
-        return rolling_update(Transport::Sctp);
+        return rolling_update(Transport::Sctp, FRESH_FROM);
     }
     assert!(std::env::var_os(sctp::MUST).is_none(), "the VM's kernel has SCTP");
     eprintln!("SKIPPED: this kernel has no SCTP; sctp.rs does this in a VM");
@@ -214,6 +220,9 @@ fn random_changes_under_load_give_no_wrong_answer_and_refuse_nobody() {
         soak.api.put(SERVICES, Soak::object(at));
         soak.api.put(SLICES, endpoints(&format!("s{at}"), &all));
     }
+    // In turns as where there are many Services, where fresh ones are kept apart, and few.
+    let mut fresh_from = [0, FRESH_FROM].into_iter().cycle();
+    let mut start = |api: &Api| start_with(api, |config| config.fresh_from = fresh_from.next().unwrap());
     let mut proxy = start(&soak.api);
     eventually("everything is installed", SOON, || proxy.is_ready().then_some(()));
     let mut clients = Vec::new();

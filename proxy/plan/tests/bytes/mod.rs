@@ -18,6 +18,8 @@ pub enum Happening {
     Load(usize),
     /// It does what follows.
     Update,
+    /// So it does, and nothing stays fresh.
+    Settle,
 }
 
 impl Happening {
@@ -28,7 +30,7 @@ impl Happening {
             Self::ServiceGone(object) => Some(Change::ServiceGone(object)),
             Self::Slice(object) => Some(Change::Slice(object)),
             Self::SliceGone(object) => Some(Change::SliceGone(object)),
-            Self::Load(_) | Self::Update => None,
+            Self::Load(_) | Self::Update | Self::Settle => None,
         }
     }
 }
@@ -46,7 +48,8 @@ pub fn story(bytes: &[u8]) -> (Config, Vec<Happening>) {
             5..=7 => Happening::Slice(slice(&mut bytes)),
             8 => Happening::SliceGone(slice(&mut bytes)),
             9 => Happening::Load(1 + usize::from(bytes.byte())),
-            _ => Happening::Update,
+            10 => Happening::Update,
+            _ => Happening::Settle,
         });
     }
     story.push(Happening::Update);
@@ -63,6 +66,10 @@ pub fn happen(bytes: &[u8]) {
         match happening {
             Happening::Load(batch) => load(&mut planner, &mut kernel, *batch),
             Happening::Update => update(&mut planner, &mut kernel),
+            Happening::Settle => {
+                planner.settle();
+                update(&mut planner, &mut kernel);
+            }
             told => told.change().into_iter().for_each(|change| planner.note(change)),
         }
     }
@@ -170,7 +177,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", ""];
 fn config(bytes: &mut Bytes<'_>) -> Config {
     let ranges = |texts: [&str; 2]| texts.iter().filter_map(|t| t.parse().ok()).collect::<Vec<_>>();
     let cluster = if bytes.flag() { Vec::new() } else { ranges(["10.42.0.0/16", "fd00:42::/32"]) };
-    Config {
+    let config = Config {
         family: if bytes.flag() { Family::V6 } else { Family::V4 },
         node_addrs: ["192.0.2.1", "fd00:192::1"].iter().filter_map(|t| t.parse().ok()).collect(),
         zone: bytes.flag().then(|| "zone-a".to_owned()),
@@ -186,9 +193,11 @@ fn config(bytes: &mut Bytes<'_>) -> Config {
             _ => NodePortAddresses::In(ranges(["192.0.2.0/24", "0.0.0.0/0"])),
         },
         masquerade: if bytes.flag() { Masquerade::All } else { Masquerade::OffCluster },
-        egress: if bytes.flag() { Egress::Leave } else { Egress::Masquerade },
         ..Config::new("here", cluster, ranges(["10.43.0.0/16", "fd00:43::/112"]))
-    }
+    };
+    let last = bytes.byte();
+    let egress = [Egress::Masquerade, Egress::Leave][usize::from(last & 1)];
+    Config { egress, fresh_from: [usize::MAX, 0][usize::from(last >> 1 & 1)], ..config }
 }
 
 fn port(bytes: &mut Bytes<'_>) -> Value {

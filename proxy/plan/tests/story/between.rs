@@ -6,12 +6,12 @@ use std::net::IpAddr;
 
 use pintle_nft::trace::{Fate, Interface, Machine, Origin, Packet, SourceSeen, trace, trace_amid};
 use pintle_nft::{Kernel, Proto, Ruleset, Transaction, diff};
-use pintle_proxy_plan::Planner;
 use pintle_proxy_plan::nftables::{Part, unhook};
+use pintle_proxy_plan::{Config, Planner};
 use proptest::prelude::*;
 
-use crate::config;
 use crate::happening::{Happening, happening, note};
+use crate::{config, fresh_from};
 
 fn packets() -> Vec<Packet> {
     let addr = |text: &str| text.parse::<IpAddr>().unwrap();
@@ -92,10 +92,11 @@ proptest! {
 
     #[test]
     fn no_packet_meets_a_wrong_answer_between_batches(
-        story in prop::collection::vec(prop::collection::vec(happening().prop_map(apart), 1..4), 1..6), max in 1..4_usize
+        story in prop::collection::vec(prop::collection::vec(happening().prop_map(apart), 1..4), 1..6), max in 1..4_usize,
+        fresh_from in fresh_from()
     ) {
         let packets = packets();
-        let mut planner = Planner::new(config());
+        let mut planner = Planner::new(Config { fresh_from, ..config() });
         let mut kernel = Kernel::default();
         loaded(&mut planner, &mut kernel, 100, |_, _| Ok(()))?;
         for step in &story {
@@ -124,26 +125,15 @@ proptest! {
     /// A packet is not judged at one stroke: while it is, batches of one phase may come, between any two lookups.
     #[test]
     fn no_packet_is_lost_amid_the_rules(
-        story in prop::collection::vec(prop::collection::vec(happening().prop_map(apart), 1..4), 1..5), max in 1..4_usize
+        story in prop::collection::vec(prop::collection::vec(happening().prop_map(apart), 1..4), 1..5), max in 1..4_usize,
+        fresh_from in fresh_from()
     ) {
         let packets = packets();
-        let mut planner = Planner::new(config());
+        let mut planner = Planner::new(Config { fresh_from, ..config() });
         let mut kernel = Kernel::default();
         loaded(&mut planner, &mut kernel, 100, |_, _| Ok(()))?;
         for step in &story {
-            let before = fates(kernel.ruleset(), &packets);
-            step.iter().for_each(|h| note(&mut planner, h));
-            let whole = planner.update().transaction;
-            let after = fates(&planner.full(), &packets);
-            let right = Right { packets: &packets, before: &before, after: &after };
-            for phase in whole.phases() {
-                let mut seen = vec![kernel.ruleset().clone()];
-                for batch in diff::in_batches(phase.concat(), max) {
-                    kernel.commit(&batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
-                    amid(&seen, kernel.ruleset(), &right)?;
-                    seen.push(kernel.ruleset().clone());
-                }
-            }
+            updated(&mut planner, &mut kernel, &packets, step, max)?;
         }
     }
 
@@ -151,10 +141,11 @@ proptest! {
     /// hooks, and while packets are in the old one, they see one or the other.
     #[test]
     fn a_load_takes_over_without_a_gap(
-        story in prop::collection::vec(happening().prop_map(apart), 1..10), then in prop::collection::vec(happening().prop_map(apart), 1..10), batch in 1..30_usize
+        story in prop::collection::vec(happening().prop_map(apart), 1..10), then in prop::collection::vec(happening().prop_map(apart), 1..10), batch in 1..30_usize,
+        fresh_from in fresh_from()
     ) {
         let packets = packets();
-        let mut planner = Planner::new(config());
+        let mut planner = Planner::new(Config { fresh_from, ..config() });
         let mut kernel = Kernel::default();
         for noted in [&story, &then] {
             noted.iter().for_each(|h| note(&mut planner, h));
@@ -165,6 +156,52 @@ proptest! {
             prop_assert_eq!(kernel.ruleset(), &planner.full());
         }
     }
+}
+
+/// The same for every change of how many servers there are: from fresh and settled, and back by settling.
+#[test]
+fn no_packet_is_lost_when_a_fresh_service_gets_more_or_fewer_servers() {
+    let packets = packets();
+    let put = Happening::Put { service: 0, vip: 0, shape: 0 };
+    let servers = |count: u8| Happening::Endpoints { service: 0, list: (0..count).map(|n| (n, 1)).collect() };
+    for (was, is, settles) in (0..4).flat_map(|was| (0..4).flat_map(move |is| [(was, is, false), (was, is, true)])) {
+        let mut planner = Planner::new(Config { fresh_from: 0, ..config() });
+        let mut kernel = Kernel::default();
+        loaded(&mut planner, &mut kernel, 100, |_, _| Ok(())).unwrap();
+        let between = if settles { vec![Happening::Settle] } else { Vec::new() };
+        for step in [vec![put.clone(), servers(was)], between, vec![servers(is)], vec![Happening::Settle]] {
+            let at_once = updated(&mut planner, &mut kernel, &packets, &step, 1).unwrap();
+            assert!(at_once, "from {was} to {is}: {step:?}");
+        }
+        assert!(planner.is_settled());
+    }
+}
+
+/// An update in batches of so many operations, seen by packets that are amid the rules whenever one comes. Whether it is in
+/// effect after its first phase.
+fn updated(
+    planner: &mut Planner,
+    kernel: &mut Kernel,
+    packets: &[Packet],
+    step: &[Happening],
+    max: usize,
+) -> Result<bool, TestCaseError> {
+    let before = fates(kernel.ruleset(), packets);
+    step.iter().for_each(|h| note(planner, h));
+    let whole = planner.update().transaction;
+    let after = fates(&planner.full(), packets);
+    let right = Right { packets, before: &before, after: &after };
+    let mut at_once = true;
+    for (number, phase) in whole.phases().enumerate() {
+        let mut seen = vec![kernel.ruleset().clone()];
+        for batch in diff::in_batches(phase.concat(), max) {
+            kernel.commit(&batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            amid(&seen, kernel.ruleset(), &right)?;
+            seen.push(kernel.ruleset().clone());
+        }
+        at_once &= number > 0 || fates(kernel.ruleset(), packets) == after;
+    }
+    Ok(at_once)
 }
 
 /// A full load; `each` sees what was and what is after every batch.
@@ -189,7 +226,7 @@ fn loaded(
 }
 
 /// More chains and lookups than any packet needs.
-const READS_MAX: usize = 12;
+const READS_MAX: usize = 18;
 
 /// Packets that entered when one of these was installed, and met `now` at any moment of their way.
 fn amid(seen: &[Ruleset], now: &Ruleset, right: &Right<'_>) -> Result<(), TestCaseError> {

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use pintle_nft::{Data, Flow, Proto, Ruleset, SetKind, Transaction, diff};
 use pintle_proxy_plan::nftables::Part;
-use pintle_proxy_plan::{Change, Planner};
+use pintle_proxy_plan::{Change, Config, Planner};
 use proptest::prelude::*;
 use serde_json::json;
 
 use crate::happening::{happening, note};
 use crate::objects::{service, slice, web};
-use crate::{config, planner};
+use crate::{config, fresh_from, planner};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
@@ -18,9 +18,9 @@ proptest! {
     /// Sending what each change asks for ends where sending everything would: and then nothing is left to send.
     #[test]
     fn changes_one_by_one_end_where_a_full_push_would(
-        story in prop::collection::vec(prop::collection::vec(happening(), 1..4), 1..12)
+        story in prop::collection::vec(prop::collection::vec(happening(), 1..4), 1..12), fresh_from in fresh_from()
     ) {
-        let mut planner = Planner::new(config());
+        let mut planner = Planner::new(Config { fresh_from, ..config() });
         let mut installed = Ruleset::default();
         diff::apply(&mut installed, &diff::replace(&planner.full()));
         for step in &story {
@@ -38,9 +38,10 @@ proptest! {
     /// age and name.
     #[test]
     fn the_order_of_events_does_not_matter(story in prop::collection::vec(happening(), 1..12)) {
-        let mut forward = Planner::new(config());
+        let fresh_from = usize::MAX;
+        let mut forward = Planner::new(Config { fresh_from, ..config() });
         story.iter().for_each(|h| { note(&mut forward, h); forward.update(); });
-        let mut at_once = Planner::new(config());
+        let mut at_once = Planner::new(Config { fresh_from, ..config() });
         story.iter().for_each(|h| note(&mut at_once, h));
         at_once.update();
         prop_assert_eq!(whatever_the_numbers(&forward), whatever_the_numbers(&at_once));
@@ -49,9 +50,10 @@ proptest! {
     /// A full load in batches of any size ends where everything at once would, and goes on from there.
     #[test]
     fn a_load_in_batches_is_the_whole(
-        story in prop::collection::vec(happening(), 1..12), then in prop::collection::vec(happening(), 1..4), batch in 1..40_usize
+        story in prop::collection::vec(happening(), 1..12), then in prop::collection::vec(happening(), 1..4), batch in 1..40_usize,
+        fresh_from in fresh_from()
     ) {
-        let mut planner = Planner::new(config());
+        let mut planner = Planner::new(Config { fresh_from, ..config() });
         story.iter().for_each(|h| note(&mut planner, h));
         prop_assert!(planner.absorb().transaction.is_empty());
         let mut installed = Ruleset::default();

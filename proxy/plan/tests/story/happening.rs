@@ -9,10 +9,23 @@ use crate::objects::{service, web};
 /// One step of a random story: which Service, what happens to it, and how.
 #[derive(Clone, Debug)]
 pub enum Happening {
-    Put { service: u8, vip: u8, shape: u8 },
-    Gone { service: u8 },
-    Endpoints { service: u8, list: Vec<(u8, u8)> },
-    SliceGone { service: u8 },
+    Put {
+        service: u8,
+        vip: u8,
+        shape: u8,
+    },
+    Gone {
+        service: u8,
+    },
+    Endpoints {
+        service: u8,
+        list: Vec<(u8, u8)>,
+    },
+    SliceGone {
+        service: u8,
+    },
+    /// What is fresh is so no longer.
+    Settle,
 }
 
 /// Any step.
@@ -23,11 +36,15 @@ pub fn happening() -> impl Strategy<Value = Happening> {
         (0..4_u8, prop::collection::vec((0..4_u8, 0..6_u8), 0..4))
             .prop_map(|(service, list)| Happening::Endpoints { service, list }),
         (0..4_u8).prop_map(|service| Happening::SliceGone { service }),
+        Just(Happening::Settle),
     ]
 }
 
 /// Tells the planner.
 pub fn note(planner: &mut Planner, happening: &Happening) {
+    if matches!(happening, Happening::Settle) {
+        planner.settle();
+    }
     tell(happening, |change| planner.note(change));
 }
 
@@ -59,6 +76,7 @@ pub fn tell(happening: &Happening, mut note: impl FnMut(Change<'_>)) {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             note(Change::Slice(&web(&name(service), &texts)));
         }
+        Happening::Settle => {}
         Happening::SliceGone { service } => note(Change::SliceGone(&web(&name(service), &[]))),
     }
 }

@@ -337,7 +337,7 @@ pub fn happen(bytes: &[u8]) {
                 both.load(&mut tables).unwrap();
                 assert_eq!(tables, before);
             }
-            bytes::Happening::Update => {
+            bytes::Happening::Update | bytes::Happening::Settle => {
                 both.change(&mut tables).unwrap();
                 assert_eq!(tables, both.whole());
                 assert_eq!(both.change(&mut tables).unwrap(), "");

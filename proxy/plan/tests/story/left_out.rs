@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use pintle_nft::trace::{Fate, Interface, Machine, Origin, Packet, trace};
 use pintle_nft::{Kernel, Op, Proto};
 use pintle_proxy_plan::nftables::Part;
-use pintle_proxy_plan::{Planner, Update};
+use pintle_proxy_plan::{Config, Planner, Update};
 use proptest::prelude::*;
 
-use crate::config;
 use crate::happening::{Happening, happening, note};
+use crate::{config, fresh_from};
 
 /// One synchronisation: what changes, which operations the kernel refuses, and whether those left out are tried again.
 type Step = (Vec<Happening>, Option<prop::sample::Index>, bool);
@@ -59,9 +59,9 @@ proptest! {
         story in prop::collection::vec(
             (prop::collection::vec(happening(), 1..4), any::<Option<prop::sample::Index>>(), any::<bool>()), 1..10
         ),
-        batch in 1..60_usize,
+        batch in 1..60_usize, fresh_from in fresh_from(),
     ) {
-        let mut planner = Planner::new(config());
+        let mut planner = Planner::new(Config { fresh_from, ..config() });
         let mut kernel = Kernel::default();
         commit(&mut kernel, &planner.load(100).map(Part::ops).collect::<Vec<_>>())?;
         for (happenings, refused, again) in &story as &Vec<Step> {
@@ -77,7 +77,10 @@ proptest! {
             prop_assert_eq!(kernel.ruleset(), &planner.full());
             refuses(&planner, &kernel)?;
         }
-        // A load leaves the same Services out.
+        // A load leaves the same Services out, and nobody is fresh after it.
+        planner.settle();
+        commit(&mut kernel, &planner.update().transaction.batches)?;
+        prop_assert!(planner.is_settled());
         let before = kernel.ruleset().tables.values().next().cloned();
         commit(&mut kernel, &planner.load(batch).map(Part::ops).collect::<Vec<_>>())?;
         prop_assert_eq!(kernel.ruleset().tables.values().next().cloned(), before);

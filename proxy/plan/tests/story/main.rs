@@ -29,6 +29,11 @@ fn config() -> Config {
     }
 }
 
+/// How few Services are many ([`Config::fresh_from`]): none, or more than any test has.
+fn fresh_from() -> impl proptest::strategy::Strategy<Value = usize> {
+    proptest::prop_oneof![proptest::strategy::Just(0), proptest::strategy::Just(usize::MAX)]
+}
+
 fn planner(
     services: &[k8s_openapi::api::core::v1::Service],
     slices: &[k8s_openapi::api::discovery::v1::EndpointSlice],
