@@ -30,7 +30,7 @@ help:
 	@echo 'make test       everything CI runs'
 	@echo 'make conformance-runtime   the same cases against runc, crun and pintle-runc; writes docs/conformance.md'
 	@echo 'make conformance-runtime-v2   the cases on pure cgroup v2, in a VM'
-	@echo 'make conformance-callers-v2   Podman and containerd there, with cgroups by systemd and without'
+	@echo 'make conformance-callers-v2   Podman, Docker and containerd there, with cgroups by systemd and without'
 	@echo 'make bench-cluster, make bench-runtime, make bench-proxy   measure; print rows for docs/benchmarks.md'
 	@echo 'make check      what this machine lacks, and what that costs'
 	@echo 'make soak-proxy  ten minutes of changes under load'
@@ -107,8 +107,8 @@ bench-cluster: build
 APART = unshare --net --mount --propagation private sh -c 'ip link set lo up; \
   ! test -d /sys/fs/cgroup/memory || umount /sys/fs/cgroup/unified 2>/dev/null; exec "$$@"' sh
 
-# The same cases against Debian's runc and crun and against pintle-runc, which then serves Podman and containerd, and 1,000
-# containers in 20 workers; writes docs/conformance.md. About four minutes.
+# The same cases against Debian's runc and crun and against pintle-runc, which then serves Podman, Docker and containerd, and
+# 1,000 containers in 20 workers; writes docs/conformance.md. About five minutes.
 conformance-runtime: deps build
 	cargo xtask peers
 	cargo build --locked --package pintle-conformance
@@ -123,7 +123,7 @@ conformance-runtime-v2: deps build
 	  $(abspath $(TARGET_DIR))/debug/pintle-conformance --pintle $(CURDIR)/bin/pintle-runc --workers 3 \
 	  $(or $(V2_FLAGS),--report $(CURDIR)/docs/conformance-v2.md)
 
-# Podman and containerd on pure cgroup v2, in a VM with systemd, who makes the cgroups the first time. Minutes as well.
+# Podman, Docker and containerd on pure cgroup v2, in a VM with systemd, who makes the cgroups the first time. Minutes as well.
 conformance-callers-v2: deps build
 	cargo xtask peers
 	vagrant/vm/run.sh -S -m 2500 -t 1800 -s $(CURDIR) -- \

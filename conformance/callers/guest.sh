@@ -22,7 +22,7 @@ life() { # driver, caller
 }
 
 for driver; do
-  for caller in podman ctr; do
+  for caller in podman docker ctr; do
     echo "--- $SECONDS s: $caller, cgroups by $driver"
     life "$driver" "$caller" || failed=1
   done

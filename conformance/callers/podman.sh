@@ -21,7 +21,6 @@ C
 echo '{"default":[{"type":"insecureAcceptAnything"}]}' > "$B/policy.json"
 export CONTAINERS_CONF="$B/containers.conf" CONTAINERS_STORAGE_CONF="$B/storage.conf"
 p() { "$PEERS/usr/bin/podman" --runtime "$RT" --tmpdir "$B/tmp" "$@"; }
-show() { echo $(systemctl show -P MemoryMax -P TasksMax "$1"); }
 common="--network none --security-opt seccomp=$PEERS/usr/share/containers/seccomp.json"
 step "run --rm gives the program's output" is hello p run --rm $common --rootfs "$B/rootfs" /bin/echo hello
 step "an exit code of 7 comes back" code 7 p run --rm $common --rootfs "$B/rootfs" /bin/sh -c 'exit 7'

@@ -1,4 +1,4 @@
-//! Debian's runc, crun, Podman and containerd, beside the system instead of in it: what conformance and benchmarks
+//! Debian's runc, crun, Podman, Docker and containerd, beside the system instead of in it: what conformance and benchmarks
 //! compare with.
 //!
 //! `apt-get` downloads the packages and the libraries this machine lacks; `dpkg -x` unpacks them under `.cache/peers`.
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 const PACKAGES: &[&str] =
-    &["runc", "crun", "podman", "containerd", "conmon", "iptables", "golang-github-containers-common", "strace"];
+    &["runc", "crun", "podman", "containerd", "docker.io", "conmon", "iptables", "golang-github-containers-common", "strace"];
 
 /// Downloads and unpacks, unless that has been done.
 pub fn install(repository: &Path) -> Result<()> {

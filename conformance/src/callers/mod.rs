@@ -1,5 +1,5 @@
-//! Life cycles through real callers: Debian's Podman (root's, and an ordinary user's) and containerd, by `ctr` with its own shim
-//! for runc and by CRI with ours.
+//! Life cycles through real callers: Debian's Podman (root's, and an ordinary user's), Docker, and containerd, by `ctr` with its
+//! own shim for runc and by CRI with ours.
 
 mod cri;
 mod script;
@@ -37,6 +37,12 @@ pub const CALLERS: &[Caller] = &[
         dir: "podman-rootless",
         version: ["podman", "--version"],
         life: |scene| script::run(scene, include_str!("../../callers/podman.sh"), Who::User),
+    },
+    Caller {
+        name: "Docker",
+        dir: "docker",
+        version: ["docker", "--version"],
+        life: |scene| script::run(scene, include_str!("../../callers/docker.sh"), Who::Root),
     },
     Caller {
         name: "containerd (`ctr`, its shim for runc)",
