@@ -126,7 +126,7 @@ conformance-runtime-v2: deps build
 # Podman, Docker and containerd on pure cgroup v2, in a VM with systemd, who makes the cgroups the first time. Minutes as well.
 conformance-callers-v2: deps build
 	cargo xtask peers
-	vagrant/vm/run.sh -S -m 2500 -t 1800 -s $(CURDIR) -- \
+	vagrant/vm/run.sh -S -m 2500 -t 2700 -s $(CURDIR) -- \
 	  conformance/callers/guest.sh $(CURDIR)/bin/pintle-runc $(CURDIR)/.cache/peers systemd cgroupfs
 
 # What containers cost with each of them, beside the floor; prints the tables of docs/benchmarks.md. Needs a quiet machine.

@@ -2,7 +2,7 @@
 # CGROUPS=systemd: he makes the cgroups.
 # Each prints a line a step: `ok WHAT` or `not ok WHAT: what was seen`.
 set -u
-export PATH="$PEERS/usr/bin:$PEERS/usr/sbin:$PATH" LD_LIBRARY_PATH="$PEERS/usr/lib/x86_64-linux-gnu"
+export PATH="$PEERS/usr/bin:$PEERS/usr/sbin:$PEERS/sbin:$PATH" LD_LIBRARY_PATH="$PEERS/usr/lib/x86_64-linux-gnu"
 mkdir -p "$B/tmp" "$B/xdg" "$B/net"
 export TMPDIR="$B/tmp" XDG_RUNTIME_DIR="$B/xdg"
 step() {

@@ -10,8 +10,19 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const PACKAGES: &[&str] =
-    &["runc", "crun", "podman", "containerd", "docker.io", "conmon", "iptables", "golang-github-containers-common", "strace"];
+const PACKAGES: &[&str] = &[
+    "runc",
+    "crun",
+    "podman",
+    "containerd",
+    // Docker loads a profile where the kernel has AppArmor.
+    "apparmor",
+    "docker.io",
+    "conmon",
+    "iptables",
+    "golang-github-containers-common",
+    "strace",
+];
 
 /// Downloads and unpacks, unless that has been done.
 pub fn install(repository: &Path) -> Result<()> {
