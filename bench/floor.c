@@ -4,6 +4,9 @@
  *   floor nothing                         starts and ends: what any program costs
  *   floor run ROOTFS CGROUP ARGV...       a container of ROOTFS, from nothing to nothing
  *   floor exec PID CGROUP ARGV...         one more process in the container of PID
+ *   floor create ROOTFS CGROUP FIFO ARGV...   a container of ROOTFS that waits at FIFO
+ *   floor start FIFO                      lets it go on
+ *   floor delete CGROUP                   kills it, waits until it has ended, removes its cgroups
  *   floor peak FILE ARGV...               runs ARGV; the largest resident set of it and its children, in KiB, into FILE
  *   floor reap ARGV...                    runs ARGV as init would: whoever loses its parent is reaped at once
  */
@@ -13,6 +16,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -197,7 +201,20 @@ static void lower(void) {
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-static void inside(const char *rootfs, char **argv) {
+/* Where a first process waits: at the fifo, after it has told that everything is made. */
+struct gate {
+    int fifo, ready;
+};
+
+static void wait_at(struct gate gate) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", gate.fifo);
+    need(write(gate.ready, "", 1) == 1, "ready");
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    need(fd >= 0 && write(fd, "", 1) == 1, "fifo");
+}
+
+static void inside(const char *rootfs, char **argv, const struct gate *gate) {
     join_cgroups();
     setsid();
     loopback_up();
@@ -215,6 +232,7 @@ static void inside(const char *rootfs, char **argv) {
                                    "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"};
     for (unsigned i = 0; i < sizeof masked / sizeof *masked; i++) mask(masked[i]);
     lower();
+    if (gate) wait_at(*gate);
     execv(argv[0], argv);
     need(0, argv[0]);
 }
@@ -225,14 +243,48 @@ static int ended(pid_t child) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-static int run(const char *rootfs, char **argv) {
+static pid_t make(const char *rootfs, char **argv, const struct gate *gate) {
     make_cgroups();
     open_cgroups();
     pid_t child = clone_into(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS);
-    if (child == 0) inside(rootfs, argv);
-    int code = ended(child);
+    if (child == 0) inside(rootfs, argv, gate);
+    need(child > 0, "clone");
+    return child;
+}
+
+static int run(const char *rootfs, char **argv) {
+    int code = ended(make(rootfs, argv, NULL));
     for (int i = 0; i < count; i++) need(rmdir(dirs[i]) == 0, dirs[i]);
     return code;
+}
+
+static int create(const char *rootfs, const char *fifo, char **argv) {
+    int ready[2];
+    char told;
+    need(mkfifo(fifo, 0600) == 0 && pipe2(ready, O_CLOEXEC) == 0, fifo);
+    struct gate gate = {open(fifo, O_PATH | O_CLOEXEC), ready[1]};
+    need(gate.fifo >= 0, fifo);
+    make(rootfs, argv, &gate);
+    close(ready[1]);
+    return read(ready[0], &told, 1) == 1 ? 0 : 1;
+}
+
+static int go_on(const char *fifo) {
+    char told;
+    int fd = open(fifo, O_RDONLY | O_CLOEXEC);
+    need(fd >= 0 && read(fd, &told, 1) == 1 && unlink(fifo) == 0, fifo);
+    return 0;
+}
+
+static int delete(void) {
+    char path[4112], text[32] = "";
+    snprintf(path, sizeof path, "%s/cgroup.procs", dirs[0]);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    need(fd >= 0 && read(fd, text, sizeof text - 1) > 0, path);
+    struct pollfd init = {(int)syscall(SYS_pidfd_open, atoi(text), 0), POLLIN, 0};
+    need(init.fd >= 0 && kill(atoi(text), SIGKILL) == 0 && poll(&init, 1, -1) == 1, "kill");
+    for (int i = 0; i < count; i++) need(rmdir(dirs[i]) == 0, dirs[i]);
+    return 0;
 }
 
 static int exec_in(const char *pid, char **argv) {
@@ -287,9 +339,15 @@ int main(int argc, char **argv) {
     if (argc >= 2 && strcmp(argv[1], "nothing") == 0) return 0;
     if (argc >= 3 && strcmp(argv[1], "reap") == 0) return reap(argv + 2);
     if (argc >= 4 && strcmp(argv[1], "peak") == 0) return peak(argv[2], argv + 3);
+    if (argc >= 3 && strcmp(argv[1], "start") == 0) return go_on(argv[2]);
+    if (argc >= 3 && strcmp(argv[1], "delete") == 0) {
+        find_cgroups(argv[2]);
+        return delete();
+    }
     if (argc < 5) return 98;
     find_cgroups(argv[3]);
     if (strcmp(argv[1], "run") == 0) return run(argv[2], argv + 4);
+    if (argc >= 6 && strcmp(argv[1], "create") == 0) return create(argv[2], argv[4], argv + 5);
     if (strcmp(argv[1], "exec") == 0) return exec_in(argv[2], argv + 4);
     return 98;
 }
