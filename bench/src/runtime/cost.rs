@@ -1,6 +1,7 @@
 //! Memory and system calls: of each command, of the waiting first process, of a pod's supervisor.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,8 @@ fn life(
     let mut numbers = Vec::new();
     let create = ["create", "--bundle", &sleeper, "--pid-file", &pid_file, "c"];
     if wrapper[0].ends_with("strace") {
-        numbers.push(traced_create(runtime, wrapper, &create).and_then(|()| number())?);
+        let _there_may_be_none = fs::remove_file(&pid_file);
+        numbers.push(traced_create(runtime, wrapper, &create, &pid_file).and_then(|()| number())?);
     } else {
         numbers.push(timed(runtime.command_below(wrapper, &create)).and_then(|_| number())?);
     }
@@ -133,20 +135,19 @@ fn life(
 
 /// strace would stay with the first process as long as that lives. Once the command itself has ended it is told to end: it
 /// lets the rest go and counts what it saw.
-fn traced_create(runtime: &Runtime, strace: &[&str], arguments: &[&str]) -> Result<()> {
+fn traced_create(runtime: &Runtime, strace: &[&str], arguments: &[&str], pid_file: &str) -> Result<()> {
     let mut tracer = runtime.command_below(strace, arguments).spawn().context("start strace")?;
     let pid = i32::try_from(tracer.id())?;
     let children = format!("/proc/{pid}/task/{pid}/children");
     let deadline = Instant::now() + Duration::from_secs(30);
-    let mut seen = false;
     loop {
+        // A command that has written the pid is strace's child until it ends: a container's first process goes to its new
+        // reaper. Before, strace may have had children of its own, to try what ptrace can do.
+        let written = Path::new(pid_file).exists();
         let list = fs::read_to_string(&children).with_context(|| format!("read {children} (CONFIG_PROC_CHILDREN)"))?;
-        let any = !list.trim().is_empty();
-        // It has a child at first, and none once that has ended: a container's first process goes to its new reaper.
-        if seen && !any {
+        if written && list.trim().is_empty() {
             break;
         }
-        seen |= any;
         ensure!(Instant::now() < deadline, "{} has not made a container below strace after 30 s", runtime.name);
         std::thread::sleep(Duration::from_millis(2));
     }
