@@ -10,6 +10,8 @@ STATE_DIR ?= /var/lib/pintle
 UP_FLAGS  ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TARGET    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# The runtime's: with musl (docs/adr/0011).
+STATIC_TARGET := $(TARGET:%-gnu=%-musl)
 KUBECTL   := .cache/kubectl/v1.37/kubectl
 UNITS     := pintle.service pintle-server.service pintle-agent.service
 
@@ -56,12 +58,13 @@ tools: deps
 # file (docs/adr/0006). The runtime is static and small: it is the parent of every container. A target directory of its
 # own keeps the flags of one build from rebuilding the other.
 build:
+	@test -d "$$(rustc --print target-libdir --target $(STATIC_TARGET))" || rustup target add $(STATIC_TARGET)
 	RUSTFLAGS='-C relocation-model=static' cargo build --release --locked --package pintle --target $(TARGET)
 	RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' cargo build --profile tiny --locked --package pintle-runtime \
-	  --target $(TARGET) --target-dir $(TARGET_DIR)/static
+	  --target $(STATIC_TARGET) --target-dir $(TARGET_DIR)/static
 	@mkdir -p bin
 	@install -m 755 $(TARGET_DIR)/$(TARGET)/release/pintle bin/pintle
-	@install -m 755 $(TARGET_DIR)/static/$(TARGET)/tiny/pintle-runc bin/pintle-runc
+	@install -m 755 $(TARGET_DIR)/static/$(STATIC_TARGET)/tiny/pintle-runc bin/pintle-runc
 	@ls -l bin
 
 up: deps tools build

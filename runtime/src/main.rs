@@ -38,15 +38,18 @@ mod text;
 mod walk;
 mod worker;
 
+#[cfg(all(not(test), target_env = "musl"))]
+#[global_allocator]
+static HEAP: pintle_sys::heap::Heap = pintle_sys::heap::Heap;
+
 #[cfg(not(test))]
 pintle_sys::main!(run);
 
 /// Gives the exit code.
 #[cfg_attr(test, expect(dead_code, reason = "the harness has a main of its own"))]
-fn run() -> i32 {
-    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
+fn run(args: &[std::ffi::OsString]) -> i32 {
     let name = args.first().and_then(|path| std::path::Path::new(path).file_name());
     let code =
-        if name.is_some_and(|name| name == containerd::NAME) { containerd::run(&args) } else { commands::run(&args) };
+        if name.is_some_and(|name| name == containerd::NAME) { containerd::run(args) } else { commands::run(args) };
     u8::try_from(code).map_or(1, i32::from)
 }

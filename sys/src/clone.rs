@@ -102,11 +102,12 @@ pub fn exec(program: &std::ffi::CStr, argv: &PointerArray, envp: &PointerArray) 
 pub fn exec_fd(program: BorrowedFd<'_>, argv: &PointerArray, envp: &PointerArray) -> Errno {
     // SAFETY: both arrays are NULL-terminated and own the strings they point to; the path is empty by AT_EMPTY_PATH.
     unsafe {
-        libc::execveat(
+        libc::syscall(
+            libc::SYS_execveat,
             program.as_raw_fd(),
             c"".as_ptr(),
-            argv.pointers.as_ptr().cast(),
-            envp.pointers.as_ptr().cast(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
             libc::AT_EMPTY_PATH,
         )
     };

@@ -9,6 +9,7 @@ pub mod clone;
 pub mod cred;
 pub mod early;
 pub mod fd;
+pub mod heap;
 pub mod memory;
 pub mod mount;
 pub mod net;

@@ -9,9 +9,6 @@ use crate::clone::SingleThreaded;
 use crate::{Errno, Result};
 
 unsafe extern "C" {
-    // Both are defined by every linker's default script: where the program begins and where its code ends (end(3)).
-    static __executable_start: u8;
-    static etext: u8;
     // environ(7).
     static environ: *mut *mut libc::c_char;
 }
@@ -74,12 +71,32 @@ fn trim_heap() {
     unsafe {
         libc::malloc_trim(0);
     }
+    #[cfg(target_env = "musl")]
+    crate::heap::trim();
 }
 
+/// Where headers, constants and code are mapped, in whatever order the linker laid them: from the first segment to the first
+/// that may be written to. Nothing if the kernel did not say.
 fn code() -> (*mut libc::c_void, usize) {
-    let (start, end) = (std::ptr::addr_of!(__executable_start), std::ptr::addr_of!(etext));
-    let (first, last) = (start as usize, end as usize & !(PAGE - 1));
-    (start.cast_mut().cast(), last.saturating_sub(first))
+    // SAFETY: getauxval reads what the kernel left for this program.
+    let (headers, count) = unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM)) };
+    let headers = headers as *const libc::Elf64_Phdr;
+    // SAFETY: the kernel's word; a null pointer gives an empty slice below.
+    let all = if headers.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(headers, count as usize) } };
+    let own = all.iter().find(|header| header.p_type == libc::PT_PHDR);
+    let moved_by = own.map_or(0, |own| (headers as usize).wrapping_sub(own.p_vaddr as usize));
+    let mut range = None::<(usize, usize)>;
+    // In the order of their addresses, by the ELF specification.
+    for header in all.iter().filter(|header| header.p_type == libc::PT_LOAD) {
+        if header.p_flags & libc::PF_W != 0 {
+            break;
+        }
+        let start = moved_by.wrapping_add(header.p_vaddr as usize);
+        let end = (start + header.p_memsz as usize).next_multiple_of(PAGE);
+        range = Some((range.map_or(start & !(PAGE - 1), |(first, _)| first), end));
+    }
+    let (first, end) = range.unwrap_or((0, 0));
+    (first as *mut libc::c_void, end - first)
 }
 
 /// The range is the program's file mapped without write permission: headers, constants, code. Relocated data lies

@@ -6,19 +6,39 @@
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 
-/// Defines the C library's `main`: prepares, then ends with what the function gives (an exit code). The crate must be
-/// `#![no_main]`.
+/// Defines the C library's `main`: prepares, then ends with what the function gives (an exit code), which gets the program's
+/// arguments: the standard library knows them only with glibc. The crate must be `#![no_main]`.
 #[macro_export]
 macro_rules! main {
     ($run:path) => {
         #[unsafe(no_mangle)]
-        extern "C" fn main() -> i32 {
+        extern "C" fn main(argc: i32, argv: *const *const $crate::start::Char) -> i32 {
             $crate::start::prepare();
-            std::process::exit($run())
+            // SAFETY: the C library's promise to `main`.
+            let arguments = unsafe { $crate::start::arguments(argc, argv) };
+            std::process::exit($run(&arguments))
         }
     };
+}
+
+/// What an argument is made of.
+pub type Char = libc::c_char;
+
+/// The program's arguments.
+///
+/// # Safety
+/// `argv` holds `argc` strings, as for C's `main`.
+pub unsafe fn arguments(argc: i32, argv: *const *const Char) -> Vec<OsString> {
+    let one = |at: usize| {
+        // SAFETY: the caller's promise; `at` is below argc.
+        let word = unsafe { CStr::from_ptr(*argv.add(at)) };
+        OsStr::from_bytes(word.to_bytes()).to_owned()
+    };
+    (0..usize::try_from(argc).unwrap_or(0)).map(one).collect()
 }
 
 /// Nothing that is opened later may become stdin, stdout or stderr; nor may output to nobody kill us.

@@ -1,8 +1,7 @@
 //! The very first instructions of `pintle-runc`, before the C library starts.
 //!
 //! A program that enters containers must run from a read-only copy of its mount (CVE-2019-5736). Executing it from there
-//! after the C library and Rust have started costs a third of a millisecond for nothing: glibc asks the processor for its
-//! features, and in a virtual machine each question is a trip to the host. So the program's entry point looks at its
+//! after the C library and Rust have started costs their start for nothing. So the program's entry point looks at its
 //! arguments and does it at once. A static program needs no exec for it either: nothing has been written to its memory yet,
 //! so its pages are mapped anew from the copy, and that is made its file. Where that is not allowed it executes itself.
 //!
