@@ -10,8 +10,9 @@ STATE_DIR ?= /var/lib/pintle
 UP_FLAGS  ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TARGET    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-# The runtime's: with musl (docs/adr/0011).
-STATIC_TARGET := $(TARGET:%-gnu=%-musl)
+# The runtime's: with musl where rustup has it or can bring it, else with glibc (docs/adr/0011).
+MUSL      := $(TARGET:%-gnu=%-musl)
+STATIC_TARGET = $(if $(wildcard $(shell rustc --print target-libdir --target $(MUSL))),$(MUSL),$(TARGET))
 KUBECTL   := .cache/kubectl/v1.37/kubectl
 UNITS     := pintle.service pintle-server.service pintle-agent.service
 
@@ -20,7 +21,7 @@ NEEDS := gcc:gcc make:make python3:python3 pip3:python3-pip ip:iproute2 nft:nfta
          iptables-legacy-restore:iptables unshare:util-linux newuidmap:uidmap curl:curl ps:procps script:bsdutils \
          systemd-analyze:systemd criu:criu
 
-.PHONY: help all deps tools build up down install uninstall test check conformance-runtime conformance-runtime-v2 \
+.PHONY: help all deps tools musl build up down install uninstall test check conformance-runtime conformance-runtime-v2 \
         conformance-callers-v2 bench-cluster bench-runtime bench-proxy soak-proxy outage-proxy clean
 .DEFAULT_GOAL := build
 
@@ -54,11 +55,14 @@ tools: deps
 .cache/tools/bin/cargo-nextest:
 	@command -v cargo-nextest >/dev/null 2>&1 || cargo install --locked --root .cache/tools cargo-nextest
 
+musl:
+	@test -d "$$(rustc --print target-libdir --target $(MUSL))" || rustup target add $(MUSL) || \
+	  echo 'pintle-runc gets glibc, for want of $(MUSL): the same program, half a millisecond later at each start'
+
 # `pintle` is linked at a fixed address: relocated, each of its processes would own 4 MiB of tables that now stay in the
 # file (docs/adr/0006). The runtime is static and small: it is the parent of every container. A target directory of its
 # own keeps the flags of one build from rebuilding the other.
-build:
-	@test -d "$$(rustc --print target-libdir --target $(STATIC_TARGET))" || rustup target add $(STATIC_TARGET)
+build: musl
 	RUSTFLAGS='-C relocation-model=static' cargo build --release --locked --package pintle --target $(TARGET)
 	RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' cargo build --profile tiny --locked --package pintle-runtime \
 	  --target $(STATIC_TARGET) --target-dir $(TARGET_DIR)/static
