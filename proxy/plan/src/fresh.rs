@@ -27,7 +27,7 @@ const R0: Reg = Reg::new(0);
 
 /// Whether a set is one of those of fresh frontends.
 pub(crate) fn is_set(name: &str) -> bool {
-    name == FRESH || name.strip_prefix("fresh-").is_some()
+    name == FRESH || name.starts_with("fresh-")
 }
 
 /// The sets there are, without members.

@@ -84,12 +84,12 @@ impl Nftables {
         let (mut installed, mut wanted) = (base_sets(config), base_sets(config));
         let mut uses: HashMap<Shared, i64> = HashMap::new();
         let mut chains = BTreeMap::new();
-        for change in settled.iter().chain(changes).chain(&again) {
+        for (at, change) in settled.iter().chain(changes).chain(&again).enumerate() {
             let rendered = |served: &Arc<Served>| render(config, &change.name, served);
             let (gone, come) = (change.before.as_ref().map(rendered), change.after.as_ref().map(rendered));
             let (was_out, was_fresh) = (self.left_out.remove(&change.name), self.fresh.remove(&change.name));
             let is_moved = || gone.as_ref().zip(come.as_ref()).is_none_or(|(gone, come)| was_out || differ(gone, come));
-            let stays = was_fresh && !settled.iter().any(|s| s.name == change.name);
+            let stays = was_fresh && at >= settled.len();
             let is_fresh = stays || !was_fresh && may_be_fresh && is_moved();
             let gone = gone.map(|fragment| adapt(config, fragment, was_fresh));
             let gone = gone.map(|fragment| if was_out { without_service(fragment) } else { fragment });
