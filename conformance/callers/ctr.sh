@@ -39,4 +39,4 @@ by_systemd && step "its unit is gone" is not-found systemctl show -P LoadState c
 step "containers rm" ctr containers rm c
 step "nothing is listed" is "" ctr containers ls -q
 # As does containerd, by the name of its namespace.
-for d in /sys/fs/cgroup/default /sys/fs/cgroup/*/default; do [ ! -d "$d" ] || rmdir "$d"; done
+remove_parent default

@@ -27,13 +27,13 @@ step "exec with a user, a directory and a variable" is "1000 /tmp x" d exec --us
 step "logs" await is "from the log" d logs web
 step "top" has sleep d top web
 step "stats" has 64MiB d stats --no-stream web
-step "the memory limit is set" is 67108864 d exec web /bin/sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'
+step "the memory limit is set" is 67108864 d exec web /bin/sh -c "$memory_limit"
 if by_systemd; then
   unit=docker-$(d inspect -f '{{.Id}}' web).scope
   step "the container is a unit with its limits" is "67108864 50" show "$unit"
 fi
 step "update" d update --memory 96m --memory-swap 192m web
-step "the new limit is set" is 100663296 d exec web /bin/sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'
+step "the new limit is set" is 100663296 d exec web /bin/sh -c "$memory_limit"
 by_systemd && step "its unit has the new limit" is "100663296 50" show "$unit"
 step "pause" d pause web
 step "the state is paused" is paused d inspect -f '{{.State.Status}}' web
@@ -57,4 +57,4 @@ step "rm --force of a running container" d rm -f other
 step "the others go" d rm -f big
 step "nothing is listed" is "" d ps -aq
 # Docker leaves the parent of its containers' cgroups.
-for d in /sys/fs/cgroup/docker /sys/fs/cgroup/*/docker; do [ ! -d "$d" ] || rmdir "$d"; done
+remove_parent docker

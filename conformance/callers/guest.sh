@@ -29,7 +29,7 @@ for driver; do
     life "$driver" "$caller" || failed=1
   done
 done
-left=$(find /sys/fs/cgroup -mindepth 1 -type d \( -name '*.scope' ! -name init.scope -o -name '*libpod*' -o -name default \))
+left=$(find /sys/fs/cgroup -mindepth 1 -type d \( -name '*.scope' ! -name init.scope -o -name '*libpod*' -o -name docker -o -name default \))
 [ -z "$left" ] || { echo "not ok no cgroup is left: $left"; failed=1; }
 echo "--- $SECONDS s: $([ $failed = 0 ] && echo 'all steps hold' || echo 'there are steps that do not hold')"
 exit $failed

@@ -36,7 +36,7 @@ step "logs" is "from the log" p logs c
 step "top" has "sleep" p top c
 if [ "$(id -u)" = 0 ] || [ -e /sys/fs/cgroup/cgroup.controllers ]; then
   step "stats" has "MEM USAGE" p stats --no-stream c
-  step "the memory limit is set" is 67108864 p exec c /bin/sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'
+  step "the memory limit is set" is 67108864 p exec c /bin/sh -c "$memory_limit"
   if by_systemd; then
     unit=libpod-$(p inspect -f '{{.Id}}' c).scope
     step "the container is a unit with its limits" is "67108864 50" show "$unit"

@@ -164,7 +164,6 @@ impl Proxy {
         if self.settle.take_if(|at| *at <= now).is_some() {
             self.backend()?.settle();
             self.pending.settle = true;
-            return Ok(());
         }
         if !self.lend(|backend| backend.is_intact()).await? {
             return self.repair("our rules");

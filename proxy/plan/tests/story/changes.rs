@@ -38,10 +38,9 @@ proptest! {
     /// age and name.
     #[test]
     fn the_order_of_events_does_not_matter(story in prop::collection::vec(happening(), 1..12)) {
-        let fresh_from = usize::MAX;
-        let mut forward = Planner::new(Config { fresh_from, ..config() });
+        let mut forward = Planner::new(config());
         story.iter().for_each(|h| { note(&mut forward, h); forward.update(); });
-        let mut at_once = Planner::new(Config { fresh_from, ..config() });
+        let mut at_once = Planner::new(config());
         story.iter().for_each(|h| note(&mut at_once, h));
         at_once.update();
         prop_assert_eq!(whatever_the_numbers(&forward), whatever_the_numbers(&at_once));

@@ -9,22 +9,10 @@ use crate::objects::{service, web};
 /// One step of a random story: which Service, what happens to it, and how.
 #[derive(Clone, Debug)]
 pub enum Happening {
-    Put {
-        service: u8,
-        vip: u8,
-        shape: u8,
-    },
-    Gone {
-        service: u8,
-    },
-    Endpoints {
-        service: u8,
-        list: Vec<(u8, u8)>,
-    },
-    SliceGone {
-        service: u8,
-    },
-    /// What is fresh is so no longer.
+    Put { service: u8, vip: u8, shape: u8 },
+    Gone { service: u8 },
+    Endpoints { service: u8, list: Vec<(u8, u8)> },
+    SliceGone { service: u8 },
     Settle,
 }
 
