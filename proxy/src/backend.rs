@@ -57,8 +57,11 @@ pub trait Backend: Send {
     /// Whether what is installed is still ours, as far as a glance tells.
     fn is_intact(&mut self) -> bool;
 
-    /// Whether nobody else changed anything since the last synchronisation began, as far as a glance tells. Asked after
-    /// one during which the [`Watch`] was paused; without anything to watch by, yes.
+    /// The [`Watch`] is paused: from now on [`Backend::was_alone`] is to tell.
+    fn begin_alone(&mut self) {}
+
+    /// Whether nobody else changed anything since [`Backend::begin_alone`], as far as a glance tells; without anything to
+    /// watch by, yes.
     fn was_alone(&mut self) -> bool {
         true
     }

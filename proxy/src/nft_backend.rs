@@ -35,7 +35,7 @@ pub struct NftBackend<K> {
     kernel: K,
     config: Config,
     families: Vec<PerFamily>,
-    /// The kernel's generation when the last synchronisation began, and how many transactions we had sent by then.
+    /// The kernel's generation when nobody began to listen, and how many transactions we had sent by then.
     began: Option<(u32, u32)>,
 }
 
@@ -134,9 +134,12 @@ impl<K: Kernel> Backend for NftBackend<K> {
         self.families.iter_mut().for_each(|f| f.planner.settle());
     }
 
+    fn begin_alone(&mut self) {
+        self.began = self.kernel.generation().ok().map(|g| (g, self.kernel.transactions()));
+    }
+
     fn sync(&mut self) -> Report {
         let mut report = Report::default();
-        self.began = self.kernel.generation().ok().map(|g| (g, self.kernel.transactions()));
         for family in &mut self.families {
             let (done, update) = family.sync(&mut self.kernel);
             let Update { concerned, issues, health, loopback, .. } = update;

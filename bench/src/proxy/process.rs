@@ -9,11 +9,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Service;
 use pintle_client::{Client, Identity, Io, Wire};
 use pintle_net::nfnetlink::monitor::Monitor;
 use pintle_nft::{Family, TableId};
 use pintle_proxy::ProxyConfig;
-use pintle_proxy_cases::synthetic::{RANGES, service, slice};
+use pintle_proxy_cases::synthetic::{RANGES, balanced, service, slice};
 use pintle_testkit::Netns;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -21,8 +22,17 @@ use tokio_util::sync::CancellationToken;
 use super::api::{Api, Event, NODES, SERVICES, SLICES};
 use super::{memory_mb, percentile};
 
-/// Changes measured one by one.
-const CHANGES: u32 = 500;
+/// Changes of each kind.
+const CHANGES: u32 = 150;
+/// A Service has another endpoint instead of one it had.
+const CHANGED: &str = "changed";
+/// It has one more.
+const SCALED: &str = "scaled";
+type Maker = fn(u32) -> Service;
+/// Services that are new.
+const ADDED: [(&str, Maker); 2] = [("service", service), ("balanced", balanced)];
+/// All of these.
+pub const READINGS: [&str; 4] = [CHANGED, SCALED, ADDED[0].0, ADDED[1].0];
 const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10256);
 /// Where the daemon finds its API server.
 const SOCKET: &str = "PINTLE_BENCH_API";
@@ -50,7 +60,9 @@ pub fn daemon() -> Result<()> {
         stop.cancel();
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    Ok(runtime.block_on(pintle_proxy::run(config, client, cancel))?)
+    // A task among others, as in `pintle proxy`.
+    runtime.block_on(async { tokio::spawn(pintle_proxy::run(config, client, cancel)).await })??;
+    Ok(())
 }
 
 /// A daemon that ends with this.
@@ -84,19 +96,19 @@ async fn measured(services: u32, endpoints: u32) -> Result<Value> {
     let (daemon, ready) = start(&socket).await?;
     let pid = daemon.0.id().to_string();
     let peak_mb = memory_mb(&pid, "VmHWM")?;
-    let mut took = changes(&api, services, endpoints).await?;
+    let mut readings = readings(&api, services, endpoints).await?;
     let resident_mb = memory_mb(&pid, "VmRSS")?;
-    let mut added = adds(&api, services, endpoints).await?;
     // Its rules stay, and packets go by them until the new ones take over.
     drop(daemon);
     let (_daemon, again) = start(&socket).await?;
+    let committed = readings.iter_mut().map(|(name, took)| {
+        let reading = json!({"p50_us": percentile(took, 0.5), "p99_us": percentile(took, 0.99)});
+        ((*name).to_owned(), reading)
+    });
     Ok(json!({
         "ready_ms": ready.as_secs_f64() * 1e3,
         "restart_ms": again.as_secs_f64() * 1e3,
-        "change_p50_us": percentile(&mut took, 0.5),
-        "change_p99_us": percentile(&mut took, 0.99),
-        "add_p50_us": percentile(&mut added, 0.5),
-        "add_p99_us": percentile(&mut added, 0.99),
+        "committed": committed.collect::<serde_json::Map<_, _>>(),
         "resident_mb": resident_mb,
         "peak_mb": peak_mb,
     }))
@@ -120,29 +132,37 @@ async fn start(socket: &Path) -> Result<(Daemon, Duration)> {
 
 /// The tables of the daemon, as the kernel tells of them.
 fn monitor() -> Result<Monitor> {
-    let tables = ["pintle", "pintle-b"].map(|name| TableId { family: Family::V4, name: name.into() });
-    Ok(Monitor::open(tables.to_vec())?)
+    let names = ["pintle", "pintle-b"];
+    Ok(Monitor::open(names.map(|name| TableId { family: Family::V4, name: name.into() }).to_vec())?)
 }
 
-/// Changes endpoints one by one; microseconds from the event to the kernel's announcement.
-async fn changes(api: &Api, services: u32, endpoints: u32) -> Result<Vec<f64>> {
-    let (mut monitor, mut took) = (monitor()?, Vec::new());
+/// What is measured one by one, microseconds each from the event to the kernel's announcement.
+async fn readings(api: &Api, services: u32, endpoints: u32) -> Result<Vec<(&'static str, Vec<f64>)>> {
+    let mut monitor = monitor()?;
+    let mut changed = Vec::new();
     for n in 0..CHANGES {
         let event = api.event(SLICES, &slice(n % services, endpoints, 1 + n / services))?;
-        took.push(committed(api, &mut monitor, event).await?);
+        changed.push(committed(api, &mut monitor, event).await?);
     }
-    Ok(took)
-}
-
-/// Adds Services one by one, whose endpoints are known already; the same.
-async fn adds(api: &Api, services: u32, endpoints: u32) -> Result<Vec<f64>> {
-    let (mut monitor, mut took) = (monitor()?, Vec::new());
-    for n in services..services + CHANGES {
-        api.send(api.event(SLICES, &slice(n, endpoints, 0))?);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        took.push(committed(api, &mut monitor, api.event(SERVICES, &service(n))?).await?);
+    let mut scaled = Vec::new();
+    for n in 0..CHANGES.min(services) {
+        let event = api.event(SLICES, &slice(n, endpoints + 1, 1))?;
+        scaled.push(committed(api, &mut monitor, event).await?);
     }
-    Ok(took)
+    let mut readings = vec![(CHANGED, changed), (SCALED, scaled)];
+    let mut next = services;
+    for (name, make) in ADDED {
+        let mut added = Vec::new();
+        for n in next..next + CHANGES {
+            // Its endpoints are known already.
+            api.send(api.event(SLICES, &slice(n, endpoints, 0))?);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            added.push(committed(api, &mut monitor, api.event(SERVICES, &make(n))?).await?);
+        }
+        readings.push((name, added));
+        next += CHANGES;
+    }
+    Ok(readings)
 }
 
 async fn committed(api: &Api, monitor: &mut Monitor, event: Event) -> Result<f64> {
@@ -151,7 +171,7 @@ async fn committed(api: &Api, monitor: &mut Monitor, event: Event) -> Result<f64
     tokio::time::timeout(Duration::from_secs(10), monitor.wait(0)).await??;
     let took = begin.elapsed().as_secs_f64() * 1e6;
     // The proxy removes what is not needed any more, once packets under way have left; the next event comes when it rests.
-    tokio::time::sleep(Duration::from_millis(40)).await;
+    tokio::time::sleep(Duration::from_millis(80)).await;
     monitor.forget().await;
     Ok(took)
 }

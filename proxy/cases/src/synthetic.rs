@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{
+    LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus,
+};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -39,6 +41,23 @@ pub fn service(n: u32) -> Service {
         ..ServiceSpec::default()
     };
     Service { metadata: meta(format!("service-{n}")), spec: Some(spec), status: None }
+}
+
+/// The same as a load balancer's: with node port `30000 + n mod 2768`, the address `100.64.0.1 + n` and external traffic
+/// policy Local.
+#[must_use]
+pub fn balanced(n: u32) -> Service {
+    let mut service = service(n);
+    let ip = Some(addr(0x6440_0001, n));
+    let ingress = LoadBalancerIngress { ip, ..LoadBalancerIngress::default() };
+    let load_balancer = Some(LoadBalancerStatus { ingress: Some(vec![ingress]) });
+    service.status = Some(ServiceStatus { load_balancer, ..ServiceStatus::default() });
+    if let Some(spec) = &mut service.spec {
+        spec.type_ = Some("LoadBalancer".into());
+        spec.external_traffic_policy = Some("Local".into());
+        spec.ports.iter_mut().flatten().for_each(|port| port.node_port = i32::try_from(30_000 + n % 2_768).ok());
+    }
+    service
 }
 
 /// Its slice: `count` ready endpoints, the first of which is the `from`th of the Service's own 4,096 addresses modulo

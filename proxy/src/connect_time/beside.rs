@@ -95,6 +95,10 @@ impl Backend for Beside {
         self.mode.is_intact()
     }
 
+    fn begin_alone(&mut self) {
+        self.mode.begin_alone();
+    }
+
     fn was_alone(&mut self) -> bool {
         self.mode.was_alone()
     }

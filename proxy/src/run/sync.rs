@@ -31,7 +31,13 @@ impl Proxy {
         if pending.all {
             self.watch.forget().await;
         }
-        let mut report = self.lend(|backend| backend.sync()).await?;
+        let synced = self.lend(move |backend| {
+            if quiet {
+                backend.begin_alone();
+            }
+            backend.sync()
+        });
+        let mut report = synced.await?;
         // What is refused waits for its time, whatever else changes.
         self.retry = self.retry.filter(|at| *at > Deadline::now());
         self.synced_at = Some(Deadline::now());
