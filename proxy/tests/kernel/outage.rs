@@ -180,7 +180,7 @@ impl Outage {
 
     /// Everything that changed meanwhile comes into effect.
     fn end(&self) {
-        let begun = Instant::now();
+        let (begun, listed) = (Instant::now(), self.api.watched().0);
         self.truth.change(WEB, set(&PODS[1..2]), || {
             self.api.answers(Answers::All);
             eventually("the pod that took over answers", BACK_WITHIN, || {
@@ -195,6 +195,9 @@ impl Outage {
             (!installed().iter().any(|part| part.contains("10.43.1.0 ."))).then_some(())
         });
         assert!(installed().iter().any(|part| part.contains(&format!("10.43.1.{} .", OTHERS - 1))));
+        eventually("each watch has listed again", BACK_WITHIN, || {
+            (self.api.watched().0 == listed + WATCHES).then_some(())
+        });
         eprintln!("in effect {:?} after the API server's return", begun.elapsed());
     }
 
