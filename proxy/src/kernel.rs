@@ -92,7 +92,7 @@ impl Kernel for Netlink {
     }
 
     fn is_serving(&mut self, table: &TableId) -> Result<bool, NftError> {
-        self.nft.chain_exists(table, pintle_proxy_plan::base::HOOKS[0])
+        self.nft.chain_exists(table, pintle_proxy_plan::base::hooks(table)[0])
     }
 
     fn carry_over(&mut self, from: &TableId, to: &TableId) -> Result<usize, NftError> {

@@ -1,9 +1,9 @@
 //! The nftables backend: planners and the kernel side by side, a family at a time.
 //!
 //! ```text
-//!  Unknown ── full load into the table that does not serve, which then takes over ──► AsPlanned ◄─┐
-//!     ▲  ▲                                                                              │   │      │ a change:
-//!     │  └── refused for reasons that pass, or the table was meddled with ──────────────┘   └──────┘ its own size
+//!  Unknown ── full load into the tables that do not serve, which then take over ──► AsPlanned ◄──┐
+//!     ▲  ▲                                                                             │   │       │ a change:
+//!     │  └── refused for reasons that pass, or a table was meddled with ───────────────┘   └───────┘ its own size
 //!     └───── what is refused belongs to no Service, or other changes went in before it
 //! ```
 //!
@@ -21,6 +21,7 @@ use pintle_net::nfnetlink::{Grain, NftError};
 use pintle_nft::{Action, Family, Op, Proto, TableId, Transaction};
 use pintle_proxy_plan::nftables::{LOAD_BATCH, Part, unhook};
 use pintle_proxy_plan::recall::Sticky;
+use pintle_proxy_plan::small::Home;
 use pintle_proxy_plan::{Change, Claim, Config, Planner, ServiceMap, ServiceName, Slot, Update};
 
 use crate::affinity;
@@ -72,7 +73,7 @@ impl<K: Kernel> NftBackend<K> {
 
     /// Every table that may be there.
     pub fn tables(config: &Config) -> Vec<TableId> {
-        let of = |family| Planner::new(config.for_family(family)).tables();
+        let of = |family| Planner::new(config.for_family(family)).all_tables().collect::<Vec<_>>();
         [Family::V4, Family::V6].into_iter().flat_map(of).collect()
     }
 
@@ -155,8 +156,8 @@ impl<K: Kernel> Backend for NftBackend<K> {
     }
 
     fn is_intact(&mut self) -> bool {
-        let serving = |kernel: &mut K, f: &PerFamily| kernel.is_serving(&f.planner.table());
-        self.families.iter().all(|f| f.installed == Installed::Unknown || serving(&mut self.kernel, f).unwrap_or(false))
+        let known = self.families.iter().filter(|f| f.installed == Installed::AsPlanned);
+        known.flat_map(|f| f.planner.serving()).all(|table| self.kernel.is_serving(&table).unwrap_or(false))
     }
 
     fn was_alone(&mut self) -> bool {
@@ -173,7 +174,7 @@ pub fn probe(kernel: &mut impl Kernel, config: &Config, family: Family) -> Resul
     let config = Config { table: format!("{}-probe", config.table), ..config.for_family(family) };
     let mut planner = Planner::new(config);
     let mut ops: Vec<Op> = planner.load(LOAD_BATCH).flat_map(Part::ops).collect();
-    ops.push(Op { table: planner.table(), action: Action::DelTable });
+    ops.extend(planner.serving().map(|table| Op { table, action: Action::DelTable }));
     kernel.commit(&ops, Grain::Fine)
 }
 
@@ -293,8 +294,8 @@ impl PerFamily {
         Err(NftError::Overrun { ops: sent.ops })
     }
 
-    /// Loads everything but who is left out into the table that does not serve. What the kernel refuses is returned,
-    /// and then the old table goes on serving.
+    /// Loads everything but who is left out into the tables that do not serve. What the kernel refuses is returned,
+    /// and then the old ones go on serving.
     fn load_once(
         &mut self,
         kernel: &mut impl Kernel,
@@ -323,8 +324,12 @@ impl PerFamily {
                 }
                 Part::Remove(batch) => {
                     // Both serve for a moment, the newer before the older.
-                    let unhook = if kernel.is_serving(&old)? { vec![vec![unhook(&old)]] } else { Vec::new() };
-                    self.rounds = unhook.into_iter().chain([vec![batch]]).collect();
+                    let mut hooks = Vec::new();
+                    for table in Home::ALL.map(|home| home.beside(&old)) {
+                        hooks.extend(kernel.is_serving(&table)?.then(|| unhook(&table)).into_iter().flatten());
+                    }
+                    let hooks = (!hooks.is_empty()).then(|| vec![hooks]);
+                    self.rounds = hooks.into_iter().chain([vec![batch]]).collect();
                     continue;
                 }
             };

@@ -152,15 +152,16 @@ fn belongs_to(before: &Op, op: &Op) -> bool {
 /// The transaction from installed to wanted; empty when they agree.
 #[must_use]
 pub fn diff(installed: &Ruleset, wanted: &Ruleset) -> Transaction {
-    let mut phases: [Vec<Vec<Op>>; PHASES] = Default::default();
+    // Tables of another version's form, each made anew at one stroke.
+    let mut anew: Vec<Vec<Op>> = Vec::new();
+    let mut phases: [Vec<Op>; PHASES] = Default::default();
     let none = Table::default();
     for (id, table) in &wanted.tables {
         let there = installed.tables.get(id);
         let old = there.filter(|old| is_compatible(old, table));
         let mut stages = Stages::new(id);
-        // What cannot change in place is another version's; its table is made anew, at one stroke.
-        let anew = there.is_some() && old.is_none();
-        if anew {
+        let changes_form = there.is_some() && old.is_none();
+        if changes_form {
             stages.op(Stage::Unhook, Action::DelTable);
         }
         if old.is_none() {
@@ -169,18 +170,19 @@ pub fn diff(installed: &Ruleset, wanted: &Ruleset) -> Transaction {
         stages.sets(&old.unwrap_or(&none).sets, &table.sets);
         stages.chains(&old.unwrap_or(&none).chains, &table.chains);
         let parts = stages.finish();
-        if anew {
-            phases[0].push(parts.concat());
+        if changes_form {
+            anew.push(parts.concat());
             continue;
         }
         for (phase, ops) in phases.iter_mut().zip(parts) {
-            phase.extend(in_batches(ops, BATCH_MAX));
+            phase.extend(ops);
         }
     }
     let gone = installed.tables.keys().filter(|id| !wanted.tables.contains_key(id));
-    let gone = gone.map(|id| Op { table: id.clone(), action: Action::DelTable });
-    phases[PHASES - 1].extend(in_batches(gone.collect(), BATCH_MAX));
-    Transaction::in_phases(phases)
+    phases[PHASES - 1].extend(gone.map(|id| Op { table: id.clone(), action: Action::DelTable }));
+    let mut all = vec![anew];
+    all.extend(phases.map(|ops| in_batches(ops, BATCH_MAX)));
+    Transaction::in_phases(all)
 }
 
 /// Whether nothing changes that the kernel cannot change: the type of a set, the hook of a chain.
@@ -223,8 +225,6 @@ enum Stage {
     Values,
     /// Elements that lead packets somewhere, new or changed.
     Verdicts,
-    /// Members of leading sets that are in one of a higher rank now, where whoever misses them here finds them.
-    MoveOn,
     /// Rules of chains that change; what they lead to is there, and what they led to still is.
     Rules,
     /// Base chains that are new, with their rules.
@@ -247,8 +247,7 @@ const PHASES: usize = 3;
 impl Stage {
     fn phase(self) -> usize {
         match self {
-            Self::Unhook | Self::Declare | Self::Fill | Self::Values | Self::Verdicts => 0,
-            Self::MoveOn | Self::Rules | Self::Hook => 0,
+            Self::Unhook | Self::Declare | Self::Fill | Self::Values | Self::Verdicts | Self::Rules | Self::Hook => 0,
             Self::Close | Self::Open | Self::Retract => 1,
             Self::Forget | Self::Drop => PHASES - 1,
         }
@@ -288,24 +287,23 @@ impl<'a> Stages<'a> {
                 self.op(Stage::Declare, Action::AddSet(name.clone(), set.decl.clone()));
             }
             let there = old.get(name).map_or(&none, |s| &s.elements);
-            self.coming(name, &set.decl.kind, there, &set.elements);
-            for key in there.keys().filter(|key| !set.elements.contains_key(*key)) {
-                let stage = if moves_on(&set.decl.kind, key, new) { Stage::MoveOn } else { going(&set.decl.kind) };
-                self.op(stage, Action::DelElement(name.clone(), *key));
-            }
+            self.elements(name, &set.decl.kind, there, &set.elements);
         }
         for name in old.keys().filter(|name| !new.contains_key(*name)) {
             self.op(Stage::Drop, Action::DelSet(name.clone()));
         }
     }
 
-    fn coming(&mut self, set: &Name, kind: &SetKind, old: &BTreeMap<Value, Data>, new: &BTreeMap<Value, Data>) {
+    fn elements(&mut self, set: &Name, kind: &SetKind, old: &BTreeMap<Value, Data>, new: &BTreeMap<Value, Data>) {
         for (key, data) in new {
             match old.get(key) {
                 Some(same) if same == data => {}
                 Some(_) => self.op(coming(kind), Action::ReplaceElement(set.clone(), *key, data.clone())),
                 None => self.op(coming(kind), Action::AddElement(set.clone(), *key, data.clone())),
             }
+        }
+        for key in old.keys().filter(|key| !new.contains_key(*key)) {
+            self.op(going(kind), Action::DelElement(set.clone(), *key));
         }
     }
 
@@ -350,7 +348,7 @@ impl<'a> Stages<'a> {
 
 fn coming(kind: &SetKind) -> Stage {
     match kind {
-        SetKind::Verdicts | SetKind::Leading { .. } => Stage::Verdicts,
+        SetKind::Verdicts => Stage::Verdicts,
         SetKind::Closing => Stage::Close,
         SetKind::Plain | SetKind::Map(_) | SetKind::Dynamic { .. } => Stage::Values,
     }
@@ -359,17 +357,10 @@ fn coming(kind: &SetKind) -> Stage {
 fn going(kind: &SetKind) -> Stage {
     match kind {
         // An element that leads somewhere goes before what it leads to.
-        SetKind::Verdicts | SetKind::Leading { .. } => Stage::Retract,
+        SetKind::Verdicts => Stage::Retract,
         SetKind::Closing => Stage::Open,
         SetKind::Plain | SetKind::Map(_) | SetKind::Dynamic { .. } => Stage::Forget,
     }
-}
-
-/// Whether a member that leaves a set is in one that is looked into later.
-fn moves_on(kind: &SetKind, key: &Value, sets: &BTreeMap<Name, Set>) -> bool {
-    let SetKind::Leading { rank } = kind else { return false };
-    let is_later = |set: &Set| matches!(set.decl.kind, SetKind::Leading { rank: r } if r > *rank);
-    sets.values().any(|set| is_later(set) && set.elements.contains_key(key))
 }
 
 fn leads_on(expr: &Expr) -> bool {

@@ -161,8 +161,7 @@ fn fits(types: &[DataType], value: &Value) -> bool {
 
 fn is_of(kind: &SetKind, data: &Data) -> bool {
     match (kind, data) {
-        (SetKind::Plain | SetKind::Closing | SetKind::Leading { .. }, Data::None)
-        | (SetKind::Verdicts, Data::Verdict(_)) => true,
+        (SetKind::Plain | SetKind::Closing, Data::None) | (SetKind::Verdicts, Data::Verdict(_)) => true,
         (SetKind::Map(types), Data::Value(value)) => fits(types, value),
         // Packets alone add to it.
         _ => false,

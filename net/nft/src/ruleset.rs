@@ -58,13 +58,6 @@ pub enum SetKind {
     /// Nothing; its members close something. They come after all elements that lead packets somewhere and go before
     /// those, so that nothing is closed that the same change opens.
     Closing,
-    /// Nothing; its members lead packets somewhere, by rules that look into such sets in the order of their rank. A member
-    /// comes after what it leads to. One that moves to a higher rank leaves the lower one as soon as it is there; where it
-    /// was of a higher rank it stays until packets under way, which have passed the lower one, have left.
-    Leading {
-        /// The lowest is looked into first.
-        rank: u8,
-    },
     /// A value of these parts.
     Map(Vec<DataType>),
     /// A verdict.

@@ -99,7 +99,7 @@ fn family(family: Family) -> &'static str {
 
 fn noun(decl: &SetDecl) -> &'static str {
     match decl.kind {
-        SetKind::Plain | SetKind::Closing | SetKind::Leading { .. } | SetKind::Dynamic { .. } => "set",
+        SetKind::Plain | SetKind::Closing | SetKind::Dynamic { .. } => "set",
         SetKind::Map(_) | SetKind::Verdicts => "map",
     }
 }
@@ -111,7 +111,7 @@ fn types(types: &[DataType]) -> String {
 fn declaration(decl: &SetDecl) -> String {
     let key = types(&decl.key);
     match &decl.kind {
-        SetKind::Plain | SetKind::Closing | SetKind::Leading { .. } => format!("type {key}"),
+        SetKind::Plain | SetKind::Closing => format!("type {key}"),
         SetKind::Map(data) => format!("type {key} : {}", types(data)),
         SetKind::Verdicts => format!("type {key} : verdict"),
         SetKind::Dynamic { timeout_ms } => format!("type {key}; flags dynamic,timeout; timeout {timeout_ms}ms"),

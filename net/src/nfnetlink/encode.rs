@@ -38,14 +38,12 @@ pub const BATCH_BEGIN: u16 = 0x10;
 pub const BATCH_END: u16 = 0x11;
 /// Elements per message; an attribute, and so the list of them, holds 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 400;
-/// Batches up to this size get a message per element, so that an error names the very element.
-const FINE_GRAINED_MAX: usize = 64;
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 
 /// How many elements a message of a batch carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grain {
-    /// Many, unless the batch is small.
+    /// Many, which takes the kernel less time.
     Coarse,
     /// One, so that an error names the very element.
     Fine,
@@ -70,8 +68,8 @@ pub fn batch(ops: &[Op], sequence: u32, grain: Grain) -> Batch {
     w.marker(BATCH_BEGIN);
     let first = w.sequence;
     let per_message = match grain {
-        Grain::Coarse if ops.len() > FINE_GRAINED_MAX => ELEMENTS_PER_MESSAGE,
-        Grain::Coarse | Grain::Fine => 1,
+        Grain::Coarse => ELEMENTS_PER_MESSAGE,
+        Grain::Fine => 1,
     };
     let mut at = 0;
     while at < ops.len() {
@@ -202,7 +200,7 @@ fn element(w: &mut Writer, kind: u16, action: &Action) {
 fn set(w: &mut Writer, decl: &SetDecl, id: u32) {
     // NFT_SET_MAP, NFT_SET_TIMEOUT and NFT_SET_EVAL. No size is given: it would be a hard limit.
     let flags = match decl.kind {
-        SetKind::Plain | SetKind::Closing | SetKind::Leading { .. } => 0,
+        SetKind::Plain | SetKind::Closing => 0,
         SetKind::Map(_) | SetKind::Verdicts => 0x8,
         SetKind::Dynamic { .. } => 0x10 | 0x20,
     };
@@ -213,7 +211,7 @@ fn set(w: &mut Writer, decl: &SetDecl, id: u32) {
         w.attr(13, &words);
     }
     match &decl.kind {
-        SetKind::Plain | SetKind::Closing | SetKind::Leading { .. } => {}
+        SetKind::Plain | SetKind::Closing => {}
         SetKind::Map(data) => {
             w.u32(6, type_number(data));
             w.u32(7, length(data));

@@ -23,6 +23,9 @@ pub use encode::Grain;
 use encode::{kind, msg};
 use wire::{Message, Writer, control, flag, nfproto};
 
+/// [`Nft::commit`] gives batches up to this size a message per element, so that an error names the very element.
+const FINE_GRAINED_MAX: usize = 64;
+
 /// Why a ruleset could not be sent or read.
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
@@ -123,7 +126,8 @@ impl Nft {
     /// # Errors
     /// [`NftError::Refused`] names the operation; else the socket failed.
     pub fn commit(&mut self, transaction: &Transaction) -> Result<(), NftError> {
-        transaction.batches.iter().filter(|b| !b.is_empty()).try_for_each(|b| self.commit_batch(b, Grain::Coarse))
+        let grain = |ops: &[Op]| if ops.len() > FINE_GRAINED_MAX { Grain::Coarse } else { Grain::Fine };
+        transaction.batches.iter().filter(|b| !b.is_empty()).try_for_each(|b| self.commit_batch(b, grain(b)))
     }
 
     /// Sends one batch, which is applied whole or not at all.

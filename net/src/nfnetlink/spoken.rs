@@ -34,7 +34,7 @@ pub(super) fn words(key: &[DataType], kind: &SetKind) -> Option<Vec<u8>> {
     let data = match kind {
         SetKind::Map(parts) => all(parts)?,
         SetKind::Verdicts => spoken(expression::VERDICT, &[]),
-        SetKind::Plain | SetKind::Closing | SetKind::Leading { .. } | SetKind::Dynamic { .. } => return None,
+        SetKind::Plain | SetKind::Closing | SetKind::Dynamic { .. } => return None,
     };
     let order = if key.len() == 1 { HOST_ENDIAN } else { 0 };
     Some(

@@ -10,7 +10,7 @@
 //!                pods ─► outside ─► masquerade
 //! ```
 //!
-//! Where there are many Services, those that are fresh are looked for first: [`crate::fresh`].
+//! Where there are many Services, packets meet a small table of the same form first: [`crate::small`].
 //!
 //! Everything sits in nat chains, which see the first packet of a connection only: an established connection costs
 //! nothing.
@@ -27,7 +27,7 @@ use pintle_nft::{
 };
 
 use crate::config::{Config, DetectLocal, Egress};
-use crate::fresh;
+use crate::small;
 
 /// `address . protocol . port` to what becomes of the packet.
 pub const SERVICE_IPS: &str = "service-ips";
@@ -43,27 +43,36 @@ pub const PORT_ENDPOINTS: &str = "port-endpoints";
 pub const UNUSED_PORTS: &str = "unused-ports";
 /// Servers on this node, each with itself: `address . address`.
 pub const HAIRPIN: &str = "hairpin";
-/// Where refused packets go.
+/// The chain of refused packets.
 pub const REJECT: &str = "refuse";
 /// Where packets go that get this machine's address. No chain has the name of a statement: `nft` could not read again
 /// what it lists.
 const MASQUERADE: &str = "as-node";
 
-/// The chains that packets enter by themselves: the last to come with a table, so that it works whole or not at all.
-pub const HOOKS: [&str; 3] = ["prerouting", "output", "postrouting"];
+/// The chains that packets enter by themselves: the last to come with a table, so that it works whole or not at all. The
+/// last is only in the large one.
+const HOOKS: [&str; 3] = ["prerouting", "output", "postrouting"];
 
 const R0: Reg = Reg::new(0);
 /// `dstnat` and `srcnat` of linux/netfilter_ipv4.h.
 const DESTINATION_NAT: i32 = -100;
+/// Where the small table comes in.
+pub(crate) const BEFORE_DESTINATION_NAT: i32 = DESTINATION_NAT - 1;
 const SOURCE_NAT: i32 = 100;
 
 /// Whether a set is one that every table has, so that only its elements are a Service's own.
 #[must_use]
 pub fn is_constant(set: &str) -> bool {
-    [SERVICE_IPS, NODE_PORTS, ENDPOINTS, PORT_ENDPOINTS, UNUSED_PORTS, HAIRPIN].contains(&set) || fresh::is_set(set)
+    [SERVICE_IPS, NODE_PORTS, ENDPOINTS, PORT_ENDPOINTS, UNUSED_PORTS, HAIRPIN, small::KNOWN_PORTS].contains(&set)
 }
 
-/// The table's identity.
+/// The chains by which packets enter a table of ours.
+#[must_use]
+pub fn hooks(table: &TableId) -> &'static [&'static str] {
+    if small::is_small(table) { &HOOKS[..2] } else { &HOOKS }
+}
+
+/// The identity of the table that all settled Services share.
 #[must_use]
 pub fn table_id(config: &Config) -> TableId {
     TableId { family: config.family, name: config.table.as_str().into() }
@@ -87,55 +96,67 @@ pub fn addr_words(family: Family) -> u8 {
     }
 }
 
-/// The table without any Service.
+/// The large table without any Service.
 #[must_use]
 pub fn table(config: &Config) -> Table {
     let mut table = Table { sets: sets(config), ..Table::default() };
-    let nat = |at, priority| Some(Hook { kind: ChainKind::Nat, at, priority });
-    let to_services = || vec![vec![jump("services")]];
+    table.chains.extend(entries(DESTINATION_NAT));
+    table.chains.extend([refusal(config.family)]);
     let mut chain = |name: &str, hook, rules| table.chains.insert(name.into(), Chain { hook, rules });
-    chain("prerouting", nat(HookPoint::Prerouting, DESTINATION_NAT), to_services());
-    chain("output", nat(HookPoint::Output, DESTINATION_NAT), to_services());
     chain("services", None, services(config));
-    chain(REJECT, None, reject(config.family));
-    chain("postrouting", nat(HookPoint::Postrouting, SOURCE_NAT), postrouting(config));
+    chain(HOOKS[2], nat(HookPoint::Postrouting, SOURCE_NAT), postrouting(config));
     chain(
         MASQUERADE,
         None,
         vec![clear_mark_bits(config.masquerade_mark).to_vec(), vec![Expr::Masquerade(PortChoice::Random)]],
     );
     chain("egress", None, egress(config));
-    table.chains.extend(fresh::chains(config));
     table
 }
 
-/// The sets of every table, without elements.
+/// The chains by which packets get to the Services.
+pub(crate) fn entries(priority: i32) -> [(Name, Chain); 2] {
+    [(HOOKS[0], HookPoint::Prerouting), (HOOKS[1], HookPoint::Output)]
+        .map(|(name, at)| (name.into(), Chain { hook: nat(at, priority), rules: vec![vec![jump("services")]] }))
+}
+
+fn nat(at: HookPoint, priority: i32) -> Option<Hook> {
+    Some(Hook { kind: ChainKind::Nat, at, priority })
+}
+
+/// The sets of the large table, without elements.
 pub(crate) fn sets(config: &Config) -> BTreeMap<Name, Set> {
+    let addr = addr_type(config.family);
+    let unused = (UNUSED_PORTS.into(), Set::new(&[addr], SetKind::Closing));
+    let hairpin = (HAIRPIN.into(), Set::new(&[addr, addr], SetKind::Plain));
+    leading_sets(config).into_iter().chain([unused, hairpin]).collect()
+}
+
+/// Those that lead to servers.
+pub(crate) fn leading_sets(config: &Config) -> [(Name, Set); 4] {
     let addr = addr_type(config.family);
     let (proto, port, number) = (DataType::InetProto, DataType::InetService, DataType::Mark);
     let server = || SetKind::Map(vec![addr, port]);
-    let always = [
-        (SERVICE_IPS, Set::new(&[addr, proto, port], SetKind::Verdicts)),
-        (NODE_PORTS, Set::new(&[proto, port], SetKind::Verdicts)),
-        (ENDPOINTS, Set::new(&[addr, proto, port, number], server())),
-        (PORT_ENDPOINTS, Set::new(&[proto, port, number], server())),
-        (UNUSED_PORTS, Set::new(&[addr], SetKind::Closing)),
-        (HAIRPIN, Set::new(&[addr, addr], SetKind::Plain)),
-    ];
-    always.into_iter().map(|(name, set)| (name.into(), set)).chain(fresh::sets(config)).collect()
+    [
+        (SERVICE_IPS.into(), Set::new(&[addr, proto, port], SetKind::Verdicts)),
+        (NODE_PORTS.into(), Set::new(&[proto, port], SetKind::Verdicts)),
+        (ENDPOINTS.into(), Set::new(&[addr, proto, port, number], server())),
+        (PORT_ENDPOINTS.into(), Set::new(&[proto, port, number], server())),
+    ]
 }
 
-/// TCP gets a reset: of ICMP errors the kernel sends few to one client, and the others would wait.
-fn reject(family: Family) -> Vec<Rule> {
+/// Where refused packets go. TCP gets a reset: of ICMP errors the kernel sends few to one client, and the others would wait.
+pub(crate) fn refusal(family: Family) -> (Name, Chain) {
     let tcp = Value::new().with(&[Proto::Tcp.number()]);
-    vec![
+    let rules = vec![
         vec![
             Expr::Meta { key: MetaKey::L4Proto, dest: R0 },
             Expr::Cmp { op: CmpOp::Eq, source: R0, value: tcp },
             Expr::Reject(RejectWith::TcpReset),
         ],
         vec![Expr::Reject(RejectWith::PortUnreachable(family))],
-    ]
+    ];
+    (REJECT.into(), Chain { hook: None, rules })
 }
 
 /// Loads `address . protocol . port` from register 0 on.
@@ -153,26 +174,35 @@ pub fn port_key(first: u8) -> Vec<Expr> {
     vec![Expr::Meta { key: MetaKey::L4Proto, dest: Reg::new(first) }, dport(Reg::new(first + 1))]
 }
 
+/// To what a frontend with an address of its own wants.
+pub(crate) fn frontends(family: Family) -> Rule {
+    let mut rule = frontend_key(family);
+    rule.push(Expr::Vmap { set: SERVICE_IPS.into(), source: R0 });
+    rule
+}
+
 fn services(config: &Config) -> Vec<Rule> {
     let family = config.family;
-    let mut lookup = frontend_key(family);
-    lookup.push(Expr::Vmap { set: SERVICE_IPS.into(), source: R0 });
     let is_live = Expr::Lookup { set: UNUSED_PORTS.into(), source: R0, want: Want::Present };
-    let mut rules: Vec<Rule> = fresh::entry(config).into_iter().collect();
-    rules.extend([lookup, vec![daddr(family, R0), is_live, goto(REJECT)]]);
+    let mut rules = vec![frontends(family), vec![daddr(family, R0), is_live, goto(REJECT)]];
     for range in config.ours(&config.service_ranges) {
         rules.push(
             [vec![daddr(family, R0)], in_range(R0, range, CmpOp::Eq), vec![Expr::Verdict(Verdict::Drop)]].concat(),
         );
     }
-    match config.node_port_ranges() {
-        None => rules.push(node_ports(config, None)),
-        Some(ranges) => rules.extend(ranges.into_iter().map(|range| node_ports(config, Some(range)))),
-    }
+    rules.extend(node_ports(config));
     rules
 }
 
-fn node_ports(config: &Config, range: Option<Cidr>) -> Rule {
+/// To what node ports want, for packets to this machine.
+pub(crate) fn node_ports(config: &Config) -> Vec<Rule> {
+    match config.node_port_ranges() {
+        None => vec![node_ports_in(config, None)],
+        Some(ranges) => ranges.into_iter().map(|range| node_ports_in(config, Some(range))).collect(),
+    }
+}
+
+fn node_ports_in(config: &Config, range: Option<Cidr>) -> Rule {
     let family = config.family;
     let local = Value::new().number(FIB_LOCAL);
     let mut rule = vec![

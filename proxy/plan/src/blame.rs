@@ -7,9 +7,9 @@ use pintle_nft::{Action, Name, Op, Set, Value};
 
 use crate::base;
 use crate::fragment::{Fragment, render};
-use crate::fresh::adapt;
 use crate::map::ServiceMap;
 use crate::service::ServiceName;
+use crate::small::place;
 
 /// An object of the table.
 #[derive(PartialEq, Eq, Hash)]
@@ -30,7 +30,7 @@ pub fn blamed<'a>(
     let config = map.config();
     let needs = |name: &Arc<ServiceName>| {
         let fragment = render(config, name, map.get(name)?);
-        needed(&objects, &fragment).or_else(|| needed(&objects, &adapt(config, fragment, true)))
+        needed(&objects, &fragment).or_else(|| needed(&objects, &place(fragment, true)))
     };
     among.filter_map(|name| Some((name.clone(), needs(name)?))).collect()
 }

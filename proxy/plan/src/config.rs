@@ -11,9 +11,10 @@ pub struct Config {
     pub family: Family,
     /// The table's name.
     pub table: String,
-    /// From how many Services on fresh ones are kept apart for a while: few are found quickly as they are. Mode nftables only.
+    /// From how many Services on there is a small table beside the large one ([`crate::small`]): few are looked through
+    /// quickly as they are. Mode nftables only.
     pub fresh_from: usize,
-    /// Whether they are: decided by the planner whenever everything is loaded.
+    /// Whether there is: decided by the planner whenever everything is loaded.
     pub fresh: bool,
     /// Our node's name, to tell local endpoints.
     pub node: String,

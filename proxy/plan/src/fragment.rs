@@ -20,25 +20,26 @@ use crate::config::{Config, Masquerade};
 use crate::endpoints::{Backend, Selection};
 use crate::map::Served;
 use crate::service::{Affinity, Claim, Policy, Port, Service, ServiceName, Via};
+use crate::small::Home;
 
 const R0: Reg = Reg::new(0);
 /// Where a server's address is loaded; its port follows.
 const SERVER: u8 = 8;
 /// Servers of policy Local are numbered from here on; a port has fewer servers than this.
 pub const LOCAL_FROM: u32 = 1_000_000;
-/// What chains of ClusterIPs are called, before the number of their servers.
-pub(crate) const CLUSTER: &str = "cluster";
 /// What a client's entry lives at least; each Service's rule gives its own time.
 const AFFINITY_MS: u64 = 10_800_000;
 
 /// What one Service puts into the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fragment {
+    /// The table it is in, but for what it has in common with others, which is in the large one.
+    pub home: Home,
     /// Elements of the constant sets, and chains and sets of its own.
     pub own: Table,
     /// Chains it uses with others.
     pub chains: BTreeMap<Name, Chain>,
-    /// Elements it has in common with others.
+    /// Elements of the large table that it has in common with others.
     pub elements: BTreeSet<(Name, Value)>,
 }
 
@@ -160,9 +161,17 @@ impl Renderer<'_> {
         }
     }
 
-    /// For a ClusterIP.
+    /// For a ClusterIP: masqueraded only when the source could not be answered directly, or everybody is.
     fn inward(&mut self, draw: &Draw) -> String {
-        self.chain(CLUSTER, draw, inward(self.config, draw))
+        let mark = set_mark_bits(self.config.masquerade_mark);
+        let mut rules = Vec::new();
+        match self.config.masquerade {
+            Masquerade::All => rules.push(mark.to_vec()),
+            // Without knowing who is a pod nobody can be told to be none.
+            Masquerade::OffCluster => rules.extend(unless_pod(self.config).map(|rule| [rule, mark.to_vec()].concat())),
+        }
+        rules.extend(translate(self.config.family, draw));
+        self.chain("cluster", draw, rules)
     }
 
     /// From outside, to any server: masqueraded, since the server may be elsewhere and must answer through us.
@@ -294,25 +303,6 @@ impl Renderer<'_> {
             set.elements.insert(key, data);
         }
     }
-}
-
-/// The rules for a ClusterIP: masqueraded only when the source could not be answered directly, or everybody is.
-fn inward(config: &Config, draw: &Draw) -> Vec<Rule> {
-    let mark = set_mark_bits(config.masquerade_mark);
-    let mut rules = Vec::new();
-    match config.masquerade {
-        Masquerade::All => rules.push(mark.to_vec()),
-        // Without knowing who is a pod nobody can be told to be none.
-        Masquerade::OffCluster => rules.extend(unless_pod(config).map(|rule| [rule, mark.to_vec()].concat())),
-    }
-    rules.extend(translate(config.family, draw));
-    rules
-}
-
-/// The chain of all ClusterIPs with so many servers of policy Cluster.
-pub(crate) fn cluster_chain(config: &Config, count: u32) -> Chain {
-    let draw = Draw::Shared { keyed: Keyed::Address, policy: Policy::Cluster, count };
-    Chain { hook: None, rules: inward(config, &draw) }
 }
 
 /// The rules that draw a server and translate.

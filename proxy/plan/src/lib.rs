@@ -12,7 +12,8 @@
 //!
 //! The nftables layout: constant rules, everything in maps. A frontend is one element of a verdict map; its servers are
 //! elements of one map that all Services share; chains exist per number of servers, not per Service. So the table's
-//! rules do not grow with the cluster, and a change is as large as what changed.
+//! rules do not grow with the cluster, and a change is as large as what changed. Where there are many Services, those that
+//! change are in a second table for a while ([`small`]).
 
 pub mod backend;
 pub mod base;
@@ -22,7 +23,6 @@ pub mod config;
 pub mod connect;
 pub mod endpoints;
 pub mod fragment;
-mod fresh;
 pub mod iptables;
 pub mod issue;
 pub mod map;
@@ -32,6 +32,7 @@ pub mod planner;
 pub mod planners;
 pub mod recall;
 pub mod service;
+pub mod small;
 pub mod userspace;
 
 pub use backend::Backend;

@@ -138,12 +138,12 @@ impl ServiceMap {
         name.clone_into(&mut self.config.table);
     }
 
-    /// Whether there are so many Services that fresh ones are to be kept apart.
+    /// Whether there are so many Services that fresh ones are to be in a table of their own.
     pub(crate) fn is_large(&self) -> bool {
         self.iter().count() >= self.config.fresh_from
     }
 
-    /// Decides whether fresh Services are kept apart from now on.
+    /// Decides whether they are, from now on.
     pub(crate) fn decide_fresh(&mut self) {
         self.config.fresh = self.is_large();
     }

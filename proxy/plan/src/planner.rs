@@ -1,4 +1,4 @@
-//! One family's Services, and the nftables table that serves them: the [`ServiceMap`] with its nftables rendering.
+//! One family's Services, and the nftables tables that serve them: the [`ServiceMap`] with its nftables rendering.
 //! Takes API objects in, gives transactions out; nothing here waits or sends.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,7 @@ use crate::map::{Change, Resolved, ServiceMap};
 use crate::nftables::{self, Difference, Nftables};
 use crate::outputs::{self, Counts, HealthChanges, HealthCheck, LoopbackChanges, LoopbackPort};
 use crate::service::{Claim, ServiceName};
+use crate::small::Home;
 
 /// What follows from changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Update {
     }
 }
 
-/// Which of the two tables serves: a full load fills the other one and lets it take over.
+/// Which of two large tables, each with others beside it, serves: a full load fills the other and lets it take over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Slot {
     /// The table of the configured name.
@@ -179,18 +180,28 @@ impl Planner {
         self.map.set_table(&slot.table(&self.name));
     }
 
-    /// Both tables it may use; at most one has hooks.
+    /// Both large tables it may use; at most one has hooks.
     #[must_use]
     pub fn tables(&self) -> [TableId; 2] {
         [Slot::First, Slot::Second].map(|slot| self.table_of(slot))
+    }
+
+    /// Every table it may use.
+    pub fn all_tables(&self) -> impl Iterator<Item = TableId> {
+        self.tables().into_iter().flat_map(|large| Home::ALL.map(|home| home.beside(&large)))
+    }
+
+    /// Those that serve together.
+    pub fn serving(&self) -> impl Iterator<Item = TableId> {
+        Home::of(self.config()).iter().map(|home| home.beside(&self.table()))
     }
 
     fn table_of(&self, slot: Slot) -> TableId {
         TableId { family: self.config().family, name: slot.table(&self.name).as_str().into() }
     }
 
-    /// A full load in batches of about `batch` operations, into the table that does not serve, which takes over then; the
-    /// last removes the other. Whatever was in it is deleted first.
+    /// A full load in batches of about `batch` operations, into the tables that do not serve, which take over then; the
+    /// last removes the others. Whatever was in them is deleted first.
     pub fn load(&mut self, batch: usize) -> nftables::Load<'_> {
         let old = self.table_of(self.slot);
         self.set_slot(self.slot.other());
@@ -204,7 +215,7 @@ impl Planner {
         self.nftables.installed(&self.map)
     }
 
-    /// The table that serves.
+    /// The large table that serves.
     #[must_use]
     pub fn table(&self) -> TableId {
         base::table_id(self.config())

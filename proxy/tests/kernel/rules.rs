@@ -14,7 +14,7 @@ fn planner() -> Planner {
     Planner::new(Config::new("here", range("10.42.0.0/16"), range("10.43.0.0/16")))
 }
 
-/// One to which few Services are many, so that fresh ones are kept apart.
+/// One to which few Services are many, so that fresh ones are in a table of their own.
 fn large() -> Planner {
     Planner::new(Config { fresh_from: 0, ..planner().config().clone() })
 }
@@ -41,8 +41,7 @@ fn the_kernel_takes_every_kind_of_rule_and_nft_lists_them_and_reads_them_again()
 
 #[test]
 fn so_it_is_where_fresh_services_are_kept_apart() {
-    let rules =
-        ["ip daddr . meta l4proto . th dport @fresh jump fresh", "@fresh-0 goto refuse", "@fresh-2 goto cluster-2"];
+    let rules = ["table ip pintle-small {", "meta l4proto . th dport @known-ports fib daddr type local"];
     listed_and_read_again(large(), &rules);
 }
 
@@ -79,14 +78,14 @@ fn listed_and_read_again(mut planner: Planner, its: &[&str]) {
     for text in all.iter().chain(its) {
         assert!(listed.contains(text), "{text:?} is missing from:\n{listed}");
     }
-    assert!(nft.table_exists(&pintle_proxy_plan::base::table_id(planner.config())).unwrap());
+    assert!(planner.serving().all(|table| nft.table_exists(&table).unwrap()));
     // As an administrator keeps rules over a reboot.
     let kept = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(kept.path(), &listed).unwrap();
     nft_command(&["flush", "ruleset"]);
     nft_command(&["-f", kept.path().to_str().unwrap()]);
     assert_eq!(sorted(&nft_list()), sorted(&listed));
-    nft.commit(&diff::remove(&[pintle_proxy_plan::base::table_id(planner.config())])).unwrap();
+    nft.commit(&diff::remove(&planner.serving().collect::<Vec<_>>())).unwrap();
     assert_eq!(nft_list(), "");
 }
 

@@ -15,6 +15,7 @@ mod iptables;
 mod left_out;
 mod objects;
 mod recall;
+mod small;
 mod table;
 mod userspace;
 

@@ -1,25 +1,28 @@
-//! The nftables backend: [`Served`](crate::map::Served) Services as fragments of one table. Owns what Services share
-//! (chains per number of servers, sets of addresses), which appear with their first user and go with their last, and
-//! the order of a full load.
+//! The nftables backend: [`Served`](crate::map::Served) Services as fragments of tables. Owns what Services share (chains
+//! per number of servers, sets of addresses), which appear with their first user and go with their last, and who is fresh.
+
+mod load;
+mod tables;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use pintle_nft::{Action, Data, Name, Op, Ruleset, Table, TableId, Transaction, Value, diff};
+use pintle_nft::{Chain, Name, Ruleset, Table, TableId, Transaction, Value, diff};
 
 use crate::backend::Backend;
 use crate::base;
 use crate::config::Config;
 use crate::fragment::{Fragment, render};
-use crate::fresh::{self, adapt, differ};
 use crate::map::{Changed, Served, ServiceMap};
 use crate::service::ServiceName;
+use crate::small::{Home, can_be_fresh, is_looked_through, place};
+use load::Stage;
+use tables::Tables;
 
-/// How many operations a batch of a full load has at least, but for the last.
-pub const LOAD_BATCH: usize = 6_000;
+pub use load::{LOAD_BATCH, Load, Part, unhook};
 
-/// Of more changes at once none is kept apart as fresh: all are one look through the map.
+/// Of more changes at once none is kept apart as fresh: all are one look through the large table.
 const FRESH_MAX: usize = 100;
 
 /// What is rendered, as far as the Services alone do not say it.
@@ -49,7 +52,7 @@ pub struct Difference {
 /// Something several Services use.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Shared {
-    Chain(Name),
+    Chain(Home, Name),
     Element(Name, Value),
 }
 
@@ -80,33 +83,34 @@ impl Nftables {
         let config = map.config();
         let again = if std::mem::take(&mut self.again) { once_more(map, &self.left_out, changes) } else { Vec::new() };
         let settled = if std::mem::take(&mut self.settle) { once_more(map, &self.fresh, changes) } else { Vec::new() };
-        let may_be_fresh = config.fresh && changes.len() <= FRESH_MAX;
-        let (mut installed, mut wanted) = (base_sets(config), base_sets(config));
+        let few = config.fresh && changes.len() <= FRESH_MAX;
+        let (mut installed, mut wanted) = (Tables::sets(config), Tables::sets(config));
         let mut uses: HashMap<Shared, i64> = HashMap::new();
         let mut chains = BTreeMap::new();
         for (at, change) in settled.iter().chain(changes).chain(&again).enumerate() {
             let rendered = |served: &Arc<Served>| render(config, &change.name, served);
             let (gone, come) = (change.before.as_ref().map(rendered), change.after.as_ref().map(rendered));
             let (was_out, was_fresh) = (self.left_out.remove(&change.name), self.fresh.remove(&change.name));
-            let is_moved = || gone.as_ref().zip(come.as_ref()).is_none_or(|(gone, come)| was_out || differ(gone, come));
+            let there = gone.as_ref().filter(|_| !was_out);
             let stays = was_fresh && at >= settled.len();
-            let is_fresh = stays || !was_fresh && may_be_fresh && is_moved();
-            let gone = gone.map(|fragment| adapt(config, fragment, was_fresh));
+            let becomes = |come: &Fragment| !was_fresh && few && is_looked_through(there, come);
+            let is_fresh = come.as_ref().is_some_and(|come| can_be_fresh(come) && (stays || becomes(come)));
+            let gone = gone.map(|fragment| place(fragment, was_fresh));
             let gone = gone.map(|fragment| if was_out { without_service(fragment) } else { fragment });
-            let come = come.map(|fragment| adapt(config, fragment, is_fresh));
-            if come.as_ref().is_some_and(fresh::is_fresh) {
+            let come = come.map(|fragment| place(fragment, is_fresh));
+            if is_fresh {
                 self.fresh.insert(change.name.clone());
             }
-            for (fragment, table, by) in [(gone, &mut installed, -1), (come, &mut wanted, 1)] {
+            for (fragment, tables, by) in [(gone, &mut installed, -1), (come, &mut wanted, 1)] {
                 let Some(fragment) = fragment else { continue };
                 count(&mut uses, &fragment, by);
-                merge(table, fragment.own);
+                tables.merge(fragment.home, fragment.own);
                 chains.extend(fragment.chains);
             }
         }
         self.share(uses, &chains, &mut installed, &mut wanted);
         let services = settled.iter().chain(changes).chain(&again).map(|change| change.name.clone()).collect();
-        Difference { services, installed: of(config, installed), wanted: of(config, wanted) }
+        Difference { services, installed: installed.ruleset(), wanted: wanted.ruleset() }
     }
 
     /// Leaves Services, none of which is left out yet, out of a difference of which nothing is installed.
@@ -116,13 +120,14 @@ impl Nftables {
         difference: &mut Difference,
         names: impl Iterator<Item = &'a Arc<ServiceName>>,
     ) {
-        let Some(table) = difference.wanted.tables.get_mut(&base::table_id(map.config())) else { return };
+        let large = base::table_id(map.config());
         for name in names {
             let Some(served) = map.get(name) else { continue };
             let is_fresh = self.fresh.remove(name);
-            let fragment = adapt(map.config(), render(map.config(), name, served), is_fresh);
+            let fragment = place(render(map.config(), name, served), is_fresh);
+            let Some(table) = difference.wanted.tables.get_mut(&fragment.home.beside(&large)) else { continue };
             for chain in fragment.chains.into_keys() {
-                if self.last_use(Shared::Chain(chain.clone())) {
+                if self.last_use(Shared::Chain(fragment.home, chain.clone())) {
                     table.chains.remove(&chain);
                 }
             }
@@ -168,8 +173,8 @@ impl Nftables {
         self.left_out.retain(|name| changes.iter().all(|change| change.name != *name));
     }
 
-    /// A full load into a fresh table, in batches: nothing of it works before the last, then all of it does, and the table
-    /// `instead_of` is not needed any more. So no transaction holds the kernel up for long.
+    /// A full load into new tables, in batches: nothing of it works before the last, then all of it does, and the table
+    /// `instead_of` and those beside it are not needed any more. So no transaction holds the kernel up for long.
     pub fn load<'a>(&'a mut self, map: &'a ServiceMap, instead_of: Option<TableId>, batch: usize) -> Load<'a> {
         self.users.clear();
         self.fresh.clear();
@@ -177,7 +182,7 @@ impl Nftables {
         self.left_out.retain(|name| map.get(name).is_some());
         let left_out = self.left_out.clone();
         let config = map.config();
-        let of = move |(name, served)| adapt(config, rendered(config, name, served, &left_out), false);
+        let of = move |(name, served)| place(rendered(config, name, served, &left_out), false);
         let services = Box::new(map.iter().map(of));
         Load { backend: self, config, services, instead_of, batch, stage: Stage::Frame }
     }
@@ -189,36 +194,32 @@ impl Nftables {
     }
 
     fn rendered(&self, config: &Config, map: &ServiceMap) -> Ruleset {
-        let mut table = base::table(config);
+        let mut tables = Tables::frame(config);
         for (name, served) in map.iter() {
             let fragment = rendered(config, name, served, &self.left_out);
-            let fragment = adapt(config, fragment, self.fresh.contains(name));
-            for (set, key) in &fragment.elements {
-                add_element(&mut table, set, *key);
-            }
-            table.chains.extend(fragment.chains);
-            merge(&mut table, fragment.own);
+            tables.put(place(fragment, self.fresh.contains(name)));
         }
-        of(config, table)
+        tables.ruleset()
     }
 
     /// Lets shared chains and elements appear with their first user and go with their last.
     fn share(
         &mut self,
         uses: HashMap<Shared, i64>,
-        chains: &BTreeMap<Name, pintle_nft::Chain>,
-        installed: &mut Table,
-        wanted: &mut Table,
+        chains: &BTreeMap<Name, Chain>,
+        installed: &mut Tables,
+        wanted: &mut Tables,
     ) {
         for (what, change) in uses {
             let old = self.users.get(&what).copied().unwrap_or(0);
             let new = u32::try_from(i64::from(old) + change).unwrap_or(0);
-            for (users, table) in [(old, &mut *installed), (new, &mut *wanted)] {
+            for (users, tables) in [(old, &mut *installed), (new, &mut *wanted)] {
                 match &what {
                     _ if users == 0 => {}
-                    Shared::Element(set, key) => add_element(table, set, *key),
-                    Shared::Chain(name) => {
-                        table.chains.insert(name.clone(), chains.get(name).cloned().unwrap_or_default());
+                    Shared::Element(set, key) => tables.add_element(set, *key),
+                    Shared::Chain(home, name) => {
+                        let chain = chains.get(name).cloned().unwrap_or_default();
+                        tables.of(*home).map(|table| table.chains.insert(name.clone(), chain));
                     }
                 }
             }
@@ -228,137 +229,6 @@ impl Nftables {
                 self.users.insert(what, new);
             }
         }
-    }
-}
-
-/// The batches of a full load, one at a time: what is sent need not be held.
-pub struct Load<'a> {
-    backend: &'a mut Nftables,
-    config: &'a Config,
-    services: Box<dyn Iterator<Item = Fragment> + 'a>,
-    instead_of: Option<TableId>,
-    batch: usize,
-    stage: Stage,
-}
-
-/// A batch of a full load.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Fills the new table; no packet enters it yet.
-    Fill(Vec<Op>),
-    /// The hooks of the new table.
-    TakeOver(Vec<Op>),
-    /// Removes the old table, whether it is there or not: once its hooks are gone, if it has any ([`unhook`]), and all
-    /// packets have left it.
-    Remove(Vec<Op>),
-}
-
-impl Part {
-    /// Its operations.
-    #[must_use]
-    pub fn ops(self) -> Vec<Op> {
-        match self {
-            Self::Fill(ops) | Self::TakeOver(ops) | Self::Remove(ops) => ops,
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// The table, its sets and its constant chains.
-    Frame,
-    /// Services, as many as a batch holds.
-    Services,
-    /// The old table.
-    Remove,
-    Done,
-}
-
-impl Iterator for Load<'_> {
-    type Item = Part;
-
-    fn next(&mut self) -> Option<Part> {
-        match self.stage {
-            Stage::Frame => {
-                self.stage = Stage::Services;
-                Some(Part::Fill(self.frame()))
-            }
-            Stage::Services => match self.services() {
-                Some(batch) => Some(Part::Fill(batch)),
-                None => {
-                    self.stage = Stage::Remove;
-                    Some(Part::TakeOver(self.hooks()))
-                }
-            },
-            Stage::Remove => {
-                self.stage = Stage::Done;
-                let table = self.instead_of.take()?;
-                let op = |action| Op { table: table.clone(), action };
-                Some(Part::Remove([Action::AddTable, Action::DelTable].map(op).to_vec()))
-            }
-            Stage::Done => None,
-        }
-    }
-}
-
-/// Lets no packet enter a table any more that has our hooks.
-#[must_use]
-pub fn unhook(table: &TableId) -> Vec<Op> {
-    let both = |name: &str| [Action::FlushChain(name.into()), Action::DelChain(name.into())];
-    let actions = base::HOOKS.into_iter().flat_map(both);
-    actions.map(|action| Op { table: table.clone(), action }).collect()
-}
-
-impl Load<'_> {
-    fn op(&self, action: Action) -> Op {
-        Op { table: base::table_id(self.config), action }
-    }
-
-    fn frame(&self) -> Vec<Op> {
-        let mut frame = base::table(self.config);
-        frame.chains.retain(|_, chain| chain.hook.is_none());
-        // Adding before deleting makes the deletion succeed when there is none.
-        let mut ops = vec![self.op(Action::AddTable), self.op(Action::DelTable)];
-        ops.extend(diff::diff(&Ruleset::default(), &of(self.config, frame)).batches.into_iter().flatten());
-        ops
-    }
-
-    fn services(&mut self) -> Option<Vec<Op>> {
-        let (mut wanted, mut ops) = (base_sets(self.config), 0);
-        let mut any = false;
-        let mut shared: HashSet<Shared> = HashSet::new();
-        while ops < self.batch {
-            let Some(fragment) = self.services.next() else { break };
-            any = true;
-            for (name, chain) in &fragment.chains {
-                if self.backend.first_use(Shared::Chain(name.clone())) {
-                    wanted.chains.insert(name.clone(), chain.clone());
-                    ops += 1 + chain.rules.len();
-                }
-            }
-            for (set, key) in &fragment.elements {
-                let element = Shared::Element(set.clone(), *key);
-                if self.backend.first_use(element.clone()) && shared.insert(element) {
-                    add_element(&mut wanted, set, *key);
-                    ops += 1;
-                }
-            }
-            ops +=
-                fragment.own.element_count() + fragment.own.chains.values().map(|c| c.rules.len() + 1).sum::<usize>();
-            merge(&mut wanted, fragment.own);
-        }
-        let installed = of(self.config, base_sets(self.config));
-        any.then(|| diff::diff(&installed, &of(self.config, wanted)).batches.into_iter().flatten().collect())
-    }
-
-    fn hooks(&self) -> Vec<Op> {
-        let frame = base::table(self.config);
-        let mut ops = Vec::new();
-        for (name, chain) in frame.chains.into_iter().filter(|(_, chain)| chain.hook.is_some()) {
-            ops.push(self.op(Action::AddChain(name.clone(), chain.hook)));
-            ops.extend(chain.rules.into_iter().map(|rule| self.op(Action::AddRule(name.clone(), rule))));
-        }
-        ops
     }
 }
 
@@ -425,36 +295,11 @@ fn take_out(table: &mut Table, own: &Table) {
     table.chains.retain(|name, _| !own.chains.contains_key(name));
 }
 
-fn of(config: &Config, table: Table) -> Ruleset {
-    Ruleset { tables: BTreeMap::from([(base::table_id(config), table)]) }
-}
-
 fn count(uses: &mut HashMap<Shared, i64>, fragment: &Fragment, by: i64) {
     for name in fragment.chains.keys() {
-        *uses.entry(Shared::Chain(name.clone())).or_default() += by;
+        *uses.entry(Shared::Chain(fragment.home, name.clone())).or_default() += by;
     }
     for (set, key) in &fragment.elements {
         *uses.entry(Shared::Element(set.clone(), *key)).or_default() += by;
     }
-}
-
-/// The constant sets without elements: they exist on both sides of every change.
-fn base_sets(config: &Config) -> Table {
-    Table { sets: base::sets(config), ..Table::default() }
-}
-
-fn add_element(table: &mut Table, set: &Name, key: Value) {
-    if let Some(set) = table.sets.get_mut(set) {
-        set.elements.insert(key, Data::None);
-    }
-}
-
-fn merge(table: &mut Table, own: Table) {
-    for (name, set) in own.sets {
-        match table.sets.get_mut(&name) {
-            Some(there) => there.elements.extend(set.elements),
-            None => drop(table.sets.insert(name, set)),
-        }
-    }
-    table.chains.extend(own.chains);
 }
