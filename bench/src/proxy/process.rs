@@ -132,8 +132,8 @@ async fn start(socket: &Path) -> Result<(Daemon, Duration)> {
 
 /// The tables of the daemon, as the kernel tells of them.
 fn monitor() -> Result<Monitor> {
-    let tables = ["pintle", "pintle-b"].map(|name| TableId { family: Family::V4, name: name.into() });
-    Ok(Monitor::open(tables.to_vec())?)
+    let names = ["pintle", "pintle-b", "pintle-small", "pintle-b-small"];
+    Ok(Monitor::open(names.map(|name| TableId { family: Family::V4, name: name.into() }).to_vec())?)
 }
 
 /// What is measured one by one, microseconds each from the event to the kernel's announcement.
