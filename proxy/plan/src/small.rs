@@ -10,8 +10,9 @@
 //!                          └──────► proto . port @known-ports, to this machine ─► proto . port vmap @node-ports
 //! ```
 //!
-//! Its hooks come before those of the large table, which packets meet if nothing here translates them. A Service is in one
-//! of the tables; while it moves, packets find it in both (`Transaction::phases`).
+//! Its hooks come before those of the large table, which packets meet if nothing here translates them; so for that while a
+//! node port precedes another Service's external address that is this machine's, with the same port. A Service is in one of
+//! the tables; while it moves, packets find it in both (`Transaction::phases`).
 
 use pintle_nft::expr::{Expr, Want};
 use pintle_nft::{Chain, Data, DataType, Name, Reg, Set, SetKind, Table, TableId, Value};
