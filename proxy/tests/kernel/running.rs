@@ -170,7 +170,14 @@ fn what_is_fresh_serves_at_once_and_is_settled_soon() {
     eventually("and no longer beside it", SOON, || (!is_in(&small, "10.43.0.11")).then_some(()));
     assert!(is_fresh, "it was in the small table at first");
     assert!(ask("10.43.0.11:80").is_ok());
+    // Somebody deletes that one: everything is installed anew, with both.
+    nft(&["delete", "table", "ip", &small]);
+    let another = || serving_table().filter(|table| *table != large);
+    let now = eventually("the rules are repaired", SOON, another);
+    assert!(nft_list().contains(&format!("table ip {now}-small {{")) && ask("10.43.0.11:80").is_ok());
     proxy.stop();
+    pintle_proxy::cleanup(pintle_proxy::config::TABLE).unwrap();
+    assert_eq!(nft_list(), "");
 }
 
 pub fn is_error(answer: std::io::Result<String>, kind: std::io::ErrorKind) -> Option<()> {

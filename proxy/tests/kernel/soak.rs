@@ -201,7 +201,8 @@ impl Soak {
 /// Whether one of a family's two tables serves, and the other is not there.
 fn serves(family: &str) -> bool {
     let listed = nft_list();
-    let tables: Vec<&str> = listed.split("table ").filter(|t| t.starts_with(&format!("{family} pintle"))).collect();
+    let is_large = |table: &&str| table.starts_with(&format!("{family} pintle")) && !table.contains("-small {");
+    let tables: Vec<&str> = listed.split("table ").filter(is_large).collect();
     matches!(tables[..], [table] if table.contains("hook prerouting"))
 }
 
