@@ -198,7 +198,7 @@ impl Soak {
     }
 }
 
-/// Whether one of a family's two tables serves, and the other is not there.
+/// Whether one of a family's two large tables serves, and the other is not there.
 fn serves(family: &str) -> bool {
     let listed = nft_list();
     let is_large = |table: &&str| table.starts_with(&format!("{family} pintle")) && !table.contains("-small {");
