@@ -6,7 +6,9 @@
 //! between removal and return.
 //!
 //! A packet is not judged at one stroke either: each lookup it makes is answered by what is installed at that moment. So
-//! what a packet under way may still look for stays until it has left: [`Transaction::phases`].
+//! what a packet under way may still look for stays until it has left: [`Transaction::phases`]. The rules it walks are those
+//! from when it entered, which for a chain that is new are none; once another transaction has been committed they are there
+//! for it too. So new chains come in a transaction before the one that leads to them.
 
 use std::collections::BTreeMap;
 
@@ -154,6 +156,7 @@ fn belongs_to(before: &Op, op: &Op) -> bool {
 pub fn diff(installed: &Ruleset, wanted: &Ruleset) -> Transaction {
     // Tables of another version's form, each made anew at one stroke.
     let mut anew: Vec<Vec<Op>> = Vec::new();
+    let mut made: Vec<Op> = Vec::new();
     let mut phases: [Vec<Op>; PHASES] = Default::default();
     let none = Table::default();
     for (id, table) in &wanted.tables {
@@ -169,6 +172,10 @@ pub fn diff(installed: &Ruleset, wanted: &Ruleset) -> Transaction {
         }
         stages.sets(&old.unwrap_or(&none).sets, &table.sets);
         stages.chains(&old.unwrap_or(&none).chains, &table.chains);
+        // Nobody is in a table that is new.
+        if old.is_some() {
+            made.extend(stages.chains_made());
+        }
         let parts = stages.finish();
         if changes_form {
             anew.push(parts.concat());
@@ -180,9 +187,9 @@ pub fn diff(installed: &Ruleset, wanted: &Ruleset) -> Transaction {
     }
     let gone = installed.tables.keys().filter(|id| !wanted.tables.contains_key(id));
     phases[PHASES - 1].extend(gone.map(|id| Op { table: id.clone(), action: Action::DelTable }));
-    let mut all = vec![anew];
-    all.extend(phases.map(|ops| in_batches(ops, BATCH_MAX)));
-    Transaction::in_phases(all)
+    let [effect, retract, forget] = phases.map(|ops| in_batches(ops, BATCH_MAX));
+    let effect = [in_batches(made, BATCH_MAX), effect].concat();
+    Transaction::in_phases([anew, effect, retract, forget])
 }
 
 /// Whether nothing changes that the kernel cannot change: the type of a set, the hook of a chain.
@@ -266,6 +273,12 @@ impl<'a> Stages<'a> {
 
     fn op(&mut self, stage: Stage, action: Action) {
         self.ops.entry(stage).or_default().push(Op { table: self.table.clone(), action });
+    }
+
+    /// Takes out new chains with their rules and what those name, if there are any.
+    fn chains_made(&mut self) -> Vec<Op> {
+        let Some(rules) = self.ops.remove(&Stage::Fill) else { return Vec::new() };
+        [self.ops.remove(&Stage::Declare).unwrap_or_default(), rules].concat()
     }
 
     /// What leads packets somewhere goes in the reverse order of its coming.

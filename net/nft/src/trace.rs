@@ -26,17 +26,11 @@ pub fn trace(ruleset: &Ruleset, machine: &Machine, packet: Packet) -> BTreeSet<F
 }
 
 /// What may become of a packet that is under way while the rules change: its first `reads` chains and lookups are those
-/// of `before`, all later ones of `after`.
+/// of `before`, all later lookups those of `later`.
 #[must_use]
-pub fn trace_amid(
-    before: &Ruleset,
-    after: &Ruleset,
-    reads: usize,
-    machine: &Machine,
-    packet: Packet,
-) -> BTreeSet<Fate> {
+pub fn trace_amid(before: &Ruleset, later: Later<'_>, machine: &Machine, packet: Packet) -> BTreeSet<Fate> {
     let mut fates = BTreeSet::new();
-    walk_all((before, Some(Later { ruleset: after, reads })), machine, packet, false, |_, fate| fates.extend([fate]));
+    walk_all((before, Some(later)), machine, packet, false, |_, fate| fates.extend([fate]));
     fates
 }
 
@@ -51,11 +45,16 @@ pub fn journeys(ruleset: &Ruleset, machine: &Machine, packet: Packet) -> Vec<Jou
     journeys
 }
 
-/// Rules that are installed while a packet is under way, after so many chains and lookups.
-#[derive(Clone, Copy)]
-struct Later<'a> {
-    ruleset: &'a Ruleset,
-    reads: usize,
+/// What is installed while a packet is under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Later<'a> {
+    /// After so many chains and lookups.
+    pub reads: usize,
+    /// What lookups are answered by from then on, and whose rules are walked from the next hook on.
+    pub after: &'a Ruleset,
+    /// Whose rules are walked until then, in chains that come now: of a chain that the last transaction changed, the kernel
+    /// shows those of before it to whoever entered in the other generation.
+    pub rules: &'a Ruleset,
 }
 
 fn walk_all<'a>(
@@ -78,6 +77,8 @@ fn walk_all<'a>(
 struct Walk<'a> {
     ruleset: &'a Ruleset,
     later: Option<Later<'a>>,
+    /// Whether it entered the hook it is in before that was installed.
+    entered_before: bool,
     /// The table whose chains the packet is in.
     at: Option<&'a TableId>,
     machine: &'a Machine,
@@ -107,6 +108,7 @@ impl<'a> Walk<'a> {
         Self {
             ruleset,
             later: None,
+            entered_before: true,
             at: None,
             machine,
             packet,
@@ -161,6 +163,7 @@ impl<'a> Walk<'a> {
             }
             let (before, translated) = (self.source, self.translated);
             self.at = Some(id);
+            self.entered_before = self.later.is_none_or(|later| later.reads > 0);
             self.tell(|_| Step::Hook { at, chain: format!("{} {name}", text::table_id(id)) });
             if let End::Fate(fate) = self.chain(table, (name, &chain.rules), 0) {
                 return Some(fate);
@@ -200,7 +203,11 @@ impl<'a> Walk<'a> {
     fn called(&mut self, table: &Table, name: &Name, depth: u8) -> End {
         match self.now() {
             None => self.chain(table, (name, rules_of(table, name)), depth),
-            Some(later) => self.chain(table, (name, later.map(|t| rules_of(t, name)).unwrap_or_default()), depth),
+            Some(now) => {
+                let when_entered = || self.later?.rules.tables.get(self.at?);
+                let walked = if self.entered_before { when_entered() } else { now };
+                self.chain(table, (name, walked.map(|t| rules_of(t, name)).unwrap_or_default()), depth)
+            }
         }
     }
 
@@ -212,7 +219,7 @@ impl<'a> Walk<'a> {
                 later.reads = left;
                 None
             }
-            None => Some(later.ruleset.tables.get(self.at?)),
+            None => Some(later.after.tables.get(self.at?)),
         }
     }
 

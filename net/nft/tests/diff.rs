@@ -39,6 +39,7 @@ fn what_is_led_to_comes_before_and_goes_after_what_leads_there() {
     insta::assert_snapshot!(text::transaction(&diff::diff(&before, &after)), @r"
     add chain ip t c2
     add rule ip t c2 counter
+
     replace element ip t ports { 0x00500000 : goto c2 }
     add element ip t ports { 0x00520000 : goto c2 }
 

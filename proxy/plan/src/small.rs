@@ -20,6 +20,7 @@ use pintle_nft::{Chain, Data, DataType, Name, Reg, Set, SetKind, Table, TableId,
 use crate::base::{self, BEFORE_DESTINATION_NAT, NODE_PORTS, SERVICE_IPS};
 use crate::config::Config;
 use crate::fragment::Fragment;
+use crate::service::{Affinity, Service};
 
 /// Node ports that are in this table. Without it every packet to this machine would be asked where it goes twice.
 pub(crate) const KNOWN_PORTS: &str = "known-ports";
@@ -97,10 +98,10 @@ pub(crate) fn place(mut fragment: Fragment, is_fresh: bool) -> Fragment {
     fragment
 }
 
-/// Whether one, as rendered, can be fresh.
-pub(crate) fn can_be_fresh(fragment: &Fragment) -> bool {
-    let remembers = fragment.own.sets.values().any(|set| matches!(set.decl.kind, SetKind::Dynamic { .. }));
-    !remembers && fragment.own.element_count() + fragment.own.chains.len() <= OBJECTS_MAX
+/// Whether a Service, so rendered, can be fresh.
+pub(crate) fn can_be_fresh(service: &Service, fragment: &Fragment) -> bool {
+    let objects = fragment.own.element_count() + fragment.own.chains.len();
+    service.affinity == Affinity::None && objects <= OBJECTS_MAX
 }
 
 /// Whether the large table would be looked through for one that comes there; `gone` is what is there of it. As rendered.

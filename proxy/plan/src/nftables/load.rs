@@ -112,8 +112,7 @@ impl Load<'_> {
         while ops < self.batch {
             let Some(mut fragment) = self.services.next() else { break };
             any = true;
-            let home = fragment.home;
-            fragment.chains.retain(|name, _| self.backend.first_use(Shared::Chain(home, name.clone())));
+            fragment.chains.retain(|name, _| self.backend.first_use(Shared::Chain(name.clone())));
             fragment.elements.retain(|(set, key)| {
                 let element = Shared::Element(set.clone(), *key);
                 self.backend.first_use(element.clone()) && shared.insert(element)

@@ -36,6 +36,8 @@ pub struct Nftables {
     again: bool,
     /// Services that are installed as fresh ones.
     fresh: BTreeSet<Arc<ServiceName>>,
+    /// Chains of the small table that fresh ones share. They stay until everything is loaded: who is fresh next finds them.
+    small_chains: BTreeMap<Name, Chain>,
     /// Whether they are no more after the next change.
     settle: bool,
 }
@@ -49,10 +51,10 @@ pub struct Difference {
     wanted: Ruleset,
 }
 
-/// Something several Services use.
+/// Something several Services use in the large table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Shared {
-    Chain(Home, Name),
+    Chain(Name),
     Element(Name, Value),
 }
 
@@ -94,7 +96,9 @@ impl Nftables {
             let there = gone.as_ref().filter(|_| !was_out);
             let stays = was_fresh && at >= settled.len();
             let becomes = |come: &Fragment| !was_fresh && few && is_looked_through(there, come);
-            let is_fresh = come.as_ref().is_some_and(|come| can_be_fresh(come) && (stays || becomes(come)));
+            let may =
+                |served: &Served, come: &Fragment| can_be_fresh(&served.service, come) && (stays || becomes(come));
+            let is_fresh = change.after.as_ref().zip(come.as_ref()).is_some_and(|(served, come)| may(served, come));
             let gone = gone.map(|fragment| place(fragment, was_fresh));
             let gone = gone.map(|fragment| if was_out { without_service(fragment) } else { fragment });
             let come = come.map(|fragment| place(fragment, is_fresh));
@@ -102,7 +106,13 @@ impl Nftables {
                 self.fresh.insert(change.name.clone());
             }
             for (fragment, tables, by) in [(gone, &mut installed, -1), (come, &mut wanted, 1)] {
-                let Some(fragment) = fragment else { continue };
+                let Some(mut fragment) = fragment else { continue };
+                if fragment.home == Home::Small {
+                    let mut missing = std::mem::take(&mut fragment.chains);
+                    missing.retain(|name, _| !self.small_chains.contains_key(name));
+                    self.small_chains.extend(missing.clone());
+                    tables.merge(Home::Small, Table { chains: missing, ..Table::default() });
+                }
                 count(&mut uses, &fragment, by);
                 tables.merge(fragment.home, fragment.own);
                 chains.extend(fragment.chains);
@@ -126,13 +136,29 @@ impl Nftables {
             let is_fresh = self.fresh.remove(name);
             let fragment = place(render(map.config(), name, served), is_fresh);
             let Some(table) = difference.wanted.tables.get_mut(&fragment.home.beside(&large)) else { continue };
-            for chain in fragment.chains.into_keys() {
-                if self.last_use(Shared::Chain(fragment.home, chain.clone())) {
+            for chain in fragment.chains.into_keys().filter(|_| !is_fresh) {
+                if self.last_use(Shared::Chain(chain.clone())) {
                     table.chains.remove(&chain);
                 }
             }
             take_out(table, &fragment.own);
             self.left_out.insert(name.clone());
+        }
+        self.take_out_small_chains(map, difference);
+    }
+
+    /// Leaves out the new chains of the small table that nobody wants any more.
+    fn take_out_small_chains(&mut self, map: &ServiceMap, difference: &mut Difference) {
+        let small = Home::Small.beside(&base::table_id(map.config()));
+        let Some(table) = difference.wanted.tables.get_mut(&small) else { return };
+        let fresh = difference.services.iter().filter(|name| self.fresh.contains(*name));
+        let chains = |name: &Arc<ServiceName>| Some(render(map.config(), name, map.get(name)?).chains);
+        let wanted: BTreeSet<Name> = fresh.filter_map(chains).flat_map(BTreeMap::into_keys).collect();
+        let gone = |name: &Name, chains: &BTreeMap<Name, Chain>| chains.contains_key(name) && !wanted.contains(name);
+        let unwanted: Vec<Name> = table.chains.keys().filter(|name| gone(name, &self.small_chains)).cloned().collect();
+        for name in unwanted {
+            table.chains.remove(&name);
+            self.small_chains.remove(&name);
         }
     }
 
@@ -178,6 +204,7 @@ impl Nftables {
     pub fn load<'a>(&'a mut self, map: &'a ServiceMap, instead_of: Option<TableId>, batch: usize) -> Load<'a> {
         self.users.clear();
         self.fresh.clear();
+        self.small_chains.clear();
         (self.again, self.settle) = (false, false);
         self.left_out.retain(|name| map.get(name).is_some());
         let left_out = self.left_out.clone();
@@ -199,6 +226,7 @@ impl Nftables {
             let fragment = rendered(config, name, served, &self.left_out);
             tables.put(place(fragment, self.fresh.contains(name)));
         }
+        tables.merge(Home::Small, Table { chains: self.small_chains.clone(), ..Table::default() });
         tables.ruleset()
     }
 
@@ -217,9 +245,9 @@ impl Nftables {
                 match &what {
                     _ if users == 0 => {}
                     Shared::Element(set, key) => tables.add_element(set, *key),
-                    Shared::Chain(home, name) => {
+                    Shared::Chain(name) => {
                         let chain = chains.get(name).cloned().unwrap_or_default();
-                        tables.of(*home).map(|table| table.chains.insert(name.clone(), chain));
+                        tables.of(Home::Large).map(|table| table.chains.insert(name.clone(), chain));
                     }
                 }
             }
@@ -297,7 +325,7 @@ fn take_out(table: &mut Table, own: &Table) {
 
 fn count(uses: &mut HashMap<Shared, i64>, fragment: &Fragment, by: i64) {
     for name in fragment.chains.keys() {
-        *uses.entry(Shared::Chain(fragment.home, name.clone())).or_default() += by;
+        *uses.entry(Shared::Chain(name.clone())).or_default() += by;
     }
     for (set, key) in &fragment.elements {
         *uses.entry(Shared::Element(set.clone(), *key)).or_default() += by;

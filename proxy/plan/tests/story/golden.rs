@@ -112,6 +112,7 @@ fn a_change_is_as_large_as_what_changed() {
     add chain ip pintle cluster-3
     add rule ip pintle cluster-3 ip saddr & 255.255.0.0 != 10.42.0.0 meta mark set meta mark & 0xffffbfff ^ 0x00004000
     add rule ip pintle cluster-3 dnat to ip daddr . meta l4proto . th dport . numgen random mod 3 map @endpoints
+
     add element ip pintle endpoints { 0x0a2b0007060000000050000002000000 : 0x0a2a01051f900000 }
     replace element ip pintle service-ips { 0x0a2b00070600000000500000 : goto cluster-3 }
 
