@@ -125,7 +125,8 @@ proptest! {
     /// A packet is not judged at one stroke: while it is, batches of one phase may come, between any two lookups.
     #[test]
     fn no_packet_is_lost_amid_the_rules(
-        story in prop::collection::vec(prop::collection::vec(happening().prop_map(apart), 1..4), 1..5), max in 1..4_usize,
+        story in prop::collection::vec(prop::collection::vec(happening().prop_map(apart), 1..4), 1..5),
+        max in prop_oneof![1..4_usize, Just(diff::BATCH_MAX)],
         fresh_from in fresh_from()
     ) {
         let packets = packets();
@@ -169,15 +170,18 @@ fn no_packet_is_lost_when_a_fresh_service_gets_more_or_fewer_servers() {
     let servers = |count: u8| Happening::Endpoints { service: 0, list: (0..count).map(|n| (n, n % 2)).collect() };
     let counts = |shape| [(0, 2), (2, 0), (1, 2), (2, 1)].map(|(was, is)| (shape, was, is));
     // Of a ClusterIP; of a load balancer and a node port by policy Local.
-    let cases = [0, 5].into_iter().flat_map(counts).flat_map(|case| [(case, false), (case, true)]);
-    for ((shape, was, is), settles) in cases {
+    let cases = [0, 5]
+        .into_iter()
+        .flat_map(counts)
+        .flat_map(|case| [(case, false, 1), (case, false, diff::BATCH_MAX), (case, true, 1)]);
+    for ((shape, was, is), settles, max) in cases {
         let put = Happening::Put { service: 0, vip: 0, shape };
         let mut planner = Planner::new(Config { fresh_from: 0, ..config() });
         let mut kernel = Kernel::default();
         loaded(&mut planner, &mut kernel, 100, |_, _| Ok(())).unwrap();
         let between = if settles { vec![Happening::Settle] } else { Vec::new() };
         for step in [vec![put.clone(), servers(was)], between, vec![servers(is)], vec![Happening::Settle]] {
-            let at_once = updated(&mut planner, &mut kernel, &packets, &step, 1).unwrap();
+            let at_once = updated(&mut planner, &mut kernel, &packets, &step, max).unwrap();
             assert!(at_once, "shape {shape}, from {was} to {is}: {step:?}");
         }
         assert!(planner.is_settled());
