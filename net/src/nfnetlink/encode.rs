@@ -83,12 +83,13 @@ pub fn batch(ops: &[Op], sequence: u32, grain: Grain) -> Batch {
     Batch { bytes: w.out.bytes, messages: w.messages, first }
 }
 
-/// How many of the first operations are the same kind of change of elements of the same set.
+/// How many of the first operations one message can carry: elements that all come into or all go from the same set. Not
+/// elements that are replaced: while the kernel carries a transaction out, there is a moment at which a packet finds
+/// neither, and it should pass before the next.
 fn run_length(ops: &[Op]) -> usize {
     let key = |op: &Op| match &op.action {
         Action::AddElement(set, ..) => Some((0, set.clone())),
-        Action::ReplaceElement(set, ..) => Some((1, set.clone())),
-        Action::DelElement(set, _) => Some((2, set.clone())),
+        Action::DelElement(set, _) => Some((1, set.clone())),
         _ => None,
     };
     let Some(first) = ops.first().and_then(key) else { return 1 };
