@@ -1,7 +1,7 @@
 //! Lets clients of Services with session affinity stay with their servers when one table takes another's place.
 
 use pintle_net::nfnetlink::NftError;
-use pintle_nft::{Family, TableId};
+use pintle_nft::{Family, Flow, TableId};
 use pintle_proxy_plan::recall::Sticky;
 
 use crate::kernel::Kernel;
@@ -16,10 +16,7 @@ pub fn keep(kernel: &mut impl Kernel, sticky: &Sticky, from: &TableId, to: &Tabl
     if carried > 0 || protocols.is_empty() || kernel.is_serving(from)? {
         return Ok(());
     }
-    let mut flows = Vec::new();
-    for proto in protocols {
-        flows.extend(kernel.flows(to.family, proto)?);
-    }
-    flows.retain(|flow| Family::of(flow.client.0) == to.family);
+    let is_theirs = |flow: &Flow| protocols.contains(&flow.proto) && Family::of(flow.client.0) == to.family;
+    let flows = kernel.flows(to.family, &is_theirs)?;
     kernel.remember(to, &sticky.clients(&flows))
 }

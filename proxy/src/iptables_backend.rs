@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pintle_nft::{Family, Proto};
+use pintle_nft::Family;
 use pintle_proxy_plan::backend::Backend as _;
 use pintle_proxy_plan::iptables::{Iptables, Observed, Script, Table, landmarks};
 use pintle_proxy_plan::map::{Changed, Resolved, Served};
@@ -226,7 +226,7 @@ impl PerFamily {
 
     /// Installs everything, whatever is there.
     fn load(&mut self, tools: &mut impl Xtables, sent: &mut Sent) -> Result<(), XtablesError> {
-        self.touched.extend(self.map.frontends().into_iter().filter(|c| c.proto() == Proto::Udp));
+        self.touched.extend(self.map.frontends());
         self.planner.observe(observe(tools, self.family())?);
         let refused = match self.install(tools, sent, None) {
             Err(error @ XtablesError::Refused { is_transient: false, .. }) => error,
@@ -313,12 +313,12 @@ impl PerFamily {
     }
 
     /// UDP has no connections that end: a client that goes on sending keeps its flow, and with it the server it was
-    /// once given.
+    /// once given. Of other protocols, connections that could not begin while there were no rules can then.
     fn forget_stale_flows(&mut self, tools: &mut impl Xtables) -> Result<usize, XtablesError> {
         if self.touched.is_empty() {
             return Ok(0);
         }
-        let flows = tools.flows(self.family())?;
+        let flows = tools.flows(self.family(), &ServiceMap::may_be_stale)?;
         let stale = self.map.stale_flows(&self.touched, &flows);
         stale.iter().try_for_each(|flow| tools.forget(flow))?;
         // Those that could not be looked at are looked at with the next change.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use pintle_net::nfnetlink::conntrack::Conntrack;
 use pintle_net::nfnetlink::members::Member;
 use pintle_net::nfnetlink::{Grain, Nft, NftError};
-use pintle_nft::{Family, Flow, Op, Proto, TableId, Value};
+use pintle_nft::{Family, Flow, Op, TableId, Value};
 use pintle_proxy_plan::recall::Clients;
 
 use crate::grace;
@@ -34,8 +34,8 @@ pub trait Kernel: Send {
     /// Fills sets of a table that packets fill; a set that is not there is passed over.
     fn remember(&mut self, table: &TableId, clients: &Clients) -> Result<(), NftError>;
 
-    /// The flows of a family and protocol.
-    fn flows(&mut self, family: Family, proto: Proto) -> Result<Vec<Flow>, NftError>;
+    /// The flows of a family that are wanted.
+    fn flows(&mut self, family: Family, wanted: &dyn Fn(&Flow) -> bool) -> Result<Vec<Flow>, NftError>;
 
     /// Lets the next packet of a flow be translated anew.
     fn forget(&mut self, flow: &Flow) -> Result<(), NftError>;
@@ -125,8 +125,8 @@ impl Kernel for Netlink {
         self.fill(table, &sets).map(drop)
     }
 
-    fn flows(&mut self, family: Family, proto: Proto) -> Result<Vec<Flow>, NftError> {
-        self.conntrack.flows(family, proto)
+    fn flows(&mut self, family: Family, wanted: &dyn Fn(&Flow) -> bool) -> Result<Vec<Flow>, NftError> {
+        self.conntrack.flows(family, wanted)
     }
 
     fn forget(&mut self, flow: &Flow) -> Result<(), NftError> {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pintle_net::nfnetlink::{Grain, NftError};
-use pintle_nft::{Action, Family, Op, Proto, TableId, Transaction};
+use pintle_nft::{Action, Family, Op, TableId, Transaction};
 use pintle_proxy_plan::nftables::{LOAD_BATCH, Part, unhook};
 use pintle_proxy_plan::recall::Sticky;
 use pintle_proxy_plan::small::Home;
@@ -45,7 +45,7 @@ struct PerFamily {
     installed: Installed,
     /// Why the kernel refused the Services that are left out.
     refused: BTreeMap<Arc<ServiceName>, String>,
-    /// UDP frontends whose flows must be looked at once the rules are in: kept when a transaction fails.
+    /// Frontends whose flows must be looked at once the rules are in: kept when a transaction fails.
     touched: BTreeSet<Claim>,
     /// What is removed once packets under way have left: a round of batches after the other.
     rounds: VecDeque<Vec<Vec<Op>>>,
@@ -282,7 +282,7 @@ impl PerFamily {
 
     /// Loads everything, and again without the Services the kernel refuses.
     fn load(&mut self, kernel: &mut impl Kernel, sent: &mut Sent) -> Result<(), NftError> {
-        self.touched.extend(self.planner.frontends().into_iter().filter(|c| c.proto() == Proto::Udp));
+        self.touched.extend(self.planner.frontends());
         for _ in 0..ROUNDS_MAX {
             let Some(refused) = self.load_once(kernel, sent)? else { return Ok(()) };
             let named = self.planner.leave_out(&refused.iter().map(|(op, _)| op).collect::<Vec<_>>());
@@ -339,12 +339,12 @@ impl PerFamily {
     }
 
     /// UDP has no connections that end: a client that goes on sending keeps its flow, and with it the server it was
-    /// once given.
+    /// once given. Of other protocols, connections that could not begin while there were no rules can then.
     fn forget_stale_flows(&mut self, kernel: &mut impl Kernel) -> Result<usize, NftError> {
         if self.touched.is_empty() {
             return Ok(0);
         }
-        let flows = kernel.flows(self.planner.config().family, Proto::Udp)?;
+        let flows = kernel.flows(self.planner.config().family, &ServiceMap::may_be_stale)?;
         let stale = self.planner.stale_flows(&self.touched, &flows);
         stale.iter().try_for_each(|flow| kernel.forget(flow))?;
         // Those that could not be looked at are looked at with the next change.

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use pintle_net::nfnetlink::NftError;
 use pintle_net::nfnetlink::conntrack::Conntrack;
-use pintle_nft::{Family, Flow, Proto};
+use pintle_nft::{Family, Flow};
 use pintle_proxy_plan::iptables::{Script, Table};
 
 use crate::backend::Fault;
@@ -113,8 +113,8 @@ pub trait Xtables: Send {
     /// than it must.
     fn has(&mut self, family: Family, table: Table, lines: &[String]) -> Result<bool, XtablesError>;
 
-    /// The UDP flows of a family.
-    fn flows(&mut self, family: Family) -> Result<Vec<Flow>, XtablesError>;
+    /// The flows of a family that are wanted.
+    fn flows(&mut self, family: Family, wanted: &dyn Fn(&Flow) -> bool) -> Result<Vec<Flow>, XtablesError>;
 
     /// Lets the next packet of a flow be translated anew.
     fn forget(&mut self, flow: &Flow) -> Result<(), XtablesError>;
@@ -218,8 +218,8 @@ impl Xtables for Tools {
         }
     }
 
-    fn flows(&mut self, family: Family) -> Result<Vec<Flow>, XtablesError> {
-        Ok(self.conntrack()?.flows(family, Proto::Udp)?)
+    fn flows(&mut self, family: Family, wanted: &dyn Fn(&Flow) -> bool) -> Result<Vec<Flow>, XtablesError> {
+        Ok(self.conntrack()?.flows(family, wanted)?)
     }
 
     fn forget(&mut self, flow: &Flow) -> Result<(), XtablesError> {

@@ -89,7 +89,7 @@ impl Kernel for Memory {
         Ok(())
     }
 
-    fn flows(&mut self, _family: Family, _proto: Proto) -> Result<Vec<Flow>, NftError> {
+    fn flows(&mut self, _family: Family, _wanted: &dyn Fn(&Flow) -> bool) -> Result<Vec<Flow>, NftError> {
         Ok(Vec::new())
     }
 

@@ -15,4 +15,15 @@ pub struct Flow {
     pub server: (IpAddr, u16),
     /// The transport protocol.
     pub proto: Proto,
+    /// Whether anybody has.
+    pub is_answered: bool,
+}
+
+impl Flow {
+    /// Whether nobody translated it and nobody answers: it began while there were no rules. Connection tracking does not
+    /// ask rules again, so as long as it remembers the flow, a client that tries again from the same port leads nowhere.
+    #[must_use]
+    pub fn is_astray(&self) -> bool {
+        self.server == self.frontend && !self.is_answered
+    }
 }

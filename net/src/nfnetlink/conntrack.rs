@@ -1,5 +1,5 @@
 //! Connection tracking entries, listed and deleted by ctnetlink. Owns only what the proxy needs to make
-//! UDP flows forget a server that no longer serves.
+//! flows forget where they no longer should lead.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,6 +17,9 @@ const GET: u16 = SUBSYSTEM << 8 | 1;
 const DELETE: u16 = SUBSYSTEM << 8 | 2;
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
+/// IPS_SEEN_REPLY of linux/netfilter/nf_conntrack_common.h.
+const SEEN_REPLY: u32 = 1 << 1;
 
 /// A conversation with connection tracking in one network namespace.
 #[derive(Debug)]
@@ -34,11 +37,11 @@ impl Conntrack {
         Ok(Self { socket: open_socket()?.0, sequence: 0 })
     }
 
-    /// The flows of a protocol.
+    /// The flows of a family that are wanted; there can be hundreds of thousands of others.
     ///
     /// # Errors
     /// When the list cannot be read.
-    pub fn flows(&mut self, family: Family, proto: Proto) -> Result<Vec<Flow>, NftError> {
+    pub fn flows(&mut self, family: Family, wanted: impl Fn(&Flow) -> bool) -> Result<Vec<Flow>, NftError> {
         self.sequence += 1;
         let mut flows = Vec::new();
         dump(
@@ -48,7 +51,7 @@ impl Conntrack {
             nfproto(family),
             |_| {},
             |message| {
-                flows.extend(read(message).filter(|f| f.proto == proto));
+                flows.extend(read(message).filter(&wanted));
             },
         )?;
         Ok(flows)
@@ -103,9 +106,16 @@ struct Tuple {
 }
 
 pub(super) fn read(message: &Message<'_>) -> Option<Flow> {
-    let original = tuple(message.attrs().nested(TUPLE_ORIGINAL)?)?;
-    let reply = tuple(message.attrs().nested(TUPLE_REPLY)?)?;
-    Some(Flow { client: original.source, frontend: original.destination, server: reply.source, proto: original.proto })
+    let attrs = message.attrs();
+    let original = tuple(attrs.nested(TUPLE_ORIGINAL)?)?;
+    let reply = tuple(attrs.nested(TUPLE_REPLY)?)?;
+    Some(Flow {
+        client: original.source,
+        frontend: original.destination,
+        server: reply.source,
+        proto: original.proto,
+        is_answered: attrs.u32(STATUS).is_some_and(|status| status & SEEN_REPLY != 0),
+    })
 }
 
 fn tuple(attrs: Attrs<'_>) -> Option<Tuple> {

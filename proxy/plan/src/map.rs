@@ -79,7 +79,7 @@ pub struct Resolved {
     pub changes: Vec<Changed>,
     /// Services that may be served differently, or whose servers that only existing flows use may be others.
     pub concerned: BTreeSet<Arc<ServiceName>>,
-    /// Frontends whose servers may have changed, for [`ServiceMap::stale_flows`]; UDP only.
+    /// UDP frontends whose servers may have changed, for [`ServiceMap::stale_flows`].
     pub touched: BTreeSet<Claim>,
     /// What is wrong with the changed objects.
     pub issues: Vec<Issue>,
@@ -299,12 +299,19 @@ impl ServiceMap {
         }
     }
 
-    /// Of these flows, the UDP ones to a touched frontend whose server does not answer any more.
+    /// Whether [`ServiceMap::stale_flows`] has anything to say of a flow.
+    #[must_use]
+    pub fn may_be_stale(flow: &Flow) -> bool {
+        flow.proto == Proto::Udp || flow.is_astray()
+    }
+
+    /// Of these flows, those to a touched frontend that should begin anew: of UDP, whose server does not answer any more;
+    /// of other protocols, those astray ([`Flow::is_astray`]), since a connection belongs to the server it began with.
     #[must_use]
     pub fn stale_flows(&self, touched: &BTreeSet<Claim>, flows: &[Flow]) -> Vec<Flow> {
         let mut servers: HashMap<Claim, Vec<Backend>> = HashMap::new();
         let mut stale = Vec::new();
-        for flow in flows.iter().filter(|f| f.proto == Proto::Udp && Family::of(f.client.0) == self.config.family) {
+        for flow in flows.iter().filter(|f| Self::may_be_stale(f) && Family::of(f.client.0) == self.config.family) {
             let vip = Claim::Vip(flow.frontend.0, flow.proto, flow.frontend.1);
             let node_port = Claim::NodePort(flow.proto, flow.frontend.1);
             // An untranslated flow to another machine's port of that number is somebody else's.

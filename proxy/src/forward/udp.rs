@@ -110,6 +110,7 @@ impl Port {
             frontend: (ends.local, self.number),
             server: (server.addr, server.port),
             proto: Proto::Udp,
+            is_answered: true,
         }
     }
 

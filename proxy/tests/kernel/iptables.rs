@@ -20,7 +20,10 @@ use crate::api::{Api, SLICES};
 use crate::happening::{Happening, happening, tell};
 use crate::load::{Allowed, Truth};
 use crate::objects::{service, web};
-use crate::running::{Running, SOON, a_udp_client_is_moved_with_its_endpoint, start, start_with, two_pods};
+use crate::running::{
+    Running, SOON, a_connection_that_began_without_rules_gets_through, a_udp_client_is_moved_with_its_endpoint, start,
+    start_with, two_pods,
+};
 use crate::vm;
 use crate::world::{ask, ask_from, nft_list, world};
 
@@ -102,6 +105,11 @@ fn what_somebody_else_empties_is_back_soon_and_theirs_stays() {
 #[test]
 fn a_udp_client_that_never_stops_is_moved_with_its_endpoint_by_iptables() {
     a_udp_client_is_moved_with_its_endpoint("iptables");
+}
+
+#[test]
+fn a_connection_that_began_without_rules_gets_through_once_there_are_some_by_iptables() {
+    a_connection_that_began_without_rules_gets_through("iptables");
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use pintle_net::netns;
+use pintle_net::nfnetlink::conntrack::Conntrack;
+use pintle_nft::Family;
 use pintle_proxy::ProxyConfig;
 use pintle_testkit::eventually;
 use serde_json::json;
@@ -241,6 +244,33 @@ pub fn a_udp_client_is_moved_with_its_endpoint(mode: &str) {
     api.put(SLICES, slice("web", ("dns", "UDP", 8080), &[]));
     eventually("nobody answers any more", SOON, || ask_udp(&socket, "10.43.0.10:53").err());
     proxy.stop();
+}
+
+/// In a mode of this name.
+pub fn a_connection_that_began_without_rules_gets_through(mode: &str) {
+    let Some(world) = world("the proxy") else { return };
+    let api = Api::new();
+    two_pods(&world, &api, json!({}));
+    // As on most machines, something else has flows tracked.
+    let theirs = "add table ip theirs; add chain ip theirs in { type filter hook prerouting priority 0; }; \
+                  add rule ip theirs in ct state established accept";
+    nft(&[theirs]);
+    let client = world.pod("10.42.0.100");
+    let began = std::thread::spawn(move || {
+        let to: SocketAddr = "10.43.0.10:80".parse().unwrap();
+        netns::run_blocking(&client, move || TcpStream::connect_timeout(&to, SOON)).unwrap()
+    });
+    let mut conntrack = Conntrack::open().unwrap();
+    let mut astray = || conntrack.flows(Family::V4, |flow| flow.frontend.1 == 80 && flow.is_astray()).unwrap();
+    eventually("its flow is known", SOON, || astray().pop());
+    let proxy = start_with(&api, |config| config.kube.mode = mode.to_owned());
+    ask_again(&mut began.join().unwrap().unwrap()).unwrap();
+    proxy.stop();
+}
+
+#[test]
+fn a_connection_that_began_without_rules_gets_through_once_there_are_some() {
+    a_connection_that_began_without_rules_gets_through("nftables");
 }
 
 #[test]

@@ -149,6 +149,7 @@ fn udp_flows_that_lead_nowhere_any_more_are_found_and_no_others() {
         frontend: (addr(frontend.0), frontend.1),
         server: (addr(server.0), server.1),
         proto: Proto::Udp,
+        is_answered: true,
     };
     let flows = [
         flow(("10.43.0.10", 53), ("10.42.1.1", 5353)),
@@ -167,4 +168,34 @@ fn udp_flows_that_lead_nowhere_any_more_are_found_and_no_others() {
     planner.note(Change::ServiceGone(&service("web", "10.43.0.10", json!({}))));
     let touched = planner.update().touched;
     assert_eq!(planner.stale_flows(&touched, &flows), flows[..4]);
+}
+
+#[test]
+fn connections_that_began_without_rules_are_found_and_no_others() {
+    let spec = json!({"ports": [{"name": "http", "port": 80, "nodePort": 30080}]});
+    let mut planner = planner(&[service("web", "10.43.0.10", spec)], &[web("web", &["10.42.1.1"])]);
+    planner.update();
+    let at = |text: &str| {
+        let addr: std::net::SocketAddr = text.parse().unwrap();
+        (addr.ip(), addr.port())
+    };
+    let flow = |frontend: &str, server: &str, is_answered| Flow {
+        client: at("10.42.0.9:4444"),
+        frontend: at(frontend),
+        server: at(server),
+        proto: Proto::Tcp,
+        is_answered,
+    };
+    let flows = [
+        flow("10.43.0.10:80", "10.43.0.10:80", false),
+        flow("192.0.2.1:30080", "192.0.2.1:30080", false),
+        // They go on where they began: with a server that serves no more, and with a program that had the port before.
+        flow("10.43.0.10:80", "10.42.1.9:8080", true),
+        flow("192.0.2.1:30080", "192.0.2.1:30080", true),
+        // A server that has not answered yet, and others' flows.
+        flow("10.43.0.10:80", "10.42.1.1:8080", false),
+        flow("192.0.2.7:30080", "192.0.2.7:30080", false),
+        flow("203.0.113.1:80", "203.0.113.1:80", false),
+    ];
+    assert_eq!(planner.stale_flows(&planner.frontends(), &flows), flows[..2]);
 }

@@ -11,7 +11,7 @@ use crate::planner;
 
 fn flow(client: &str, frontend: &str, server: &str) -> Flow {
     let of = |text: &str| text.parse::<SocketAddr>().map(|a| (a.ip(), a.port())).unwrap();
-    Flow { client: of(client), frontend: of(frontend), server: of(server), proto: Proto::Tcp }
+    Flow { client: of(client), frontend: of(frontend), server: of(server), proto: Proto::Tcp, is_answered: true }
 }
 
 #[test]
