@@ -256,6 +256,7 @@ impl Renderer<'_> {
             Expr::Random { modulus, offset: 0, dest: R0 },
             Expr::Vmap { set: name.as_str().into(), source: R0 },
         ]);
+        rules.push(missed());
         self.fragment.own.sets.insert(name.as_str().into(), choice);
         self.fragment.own.chains.insert(name.as_str().into(), Chain { hook: None, rules });
         name
@@ -320,7 +321,13 @@ fn translate(family: Family, draw: &Draw) -> Vec<Rule> {
     rule.push(Expr::Map { set: set.into(), source: R0, dest: Reg::new(SERVER) });
     let port = Reg::new(SERVER + addr_words(family));
     rule.push(Expr::Dnat { family, addr: Reg::new(SERVER), port });
-    vec![rule]
+    vec![rule, missed()]
+}
+
+/// For a packet that met a server's element the very moment it changed: its client sends another. As it is, it would
+/// begin a connection that leads nowhere, and that connection tracking remembers.
+fn missed() -> Rule {
+    vec![Expr::Verdict(Verdict::Drop)]
 }
 
 fn suffix(draw: &Draw) -> String {

@@ -171,6 +171,8 @@ fn a_deployment_becomes_processes_and_a_service_becomes_rules() {
          add chain ip pintle cluster-3
          add rule ip pintle cluster-3 ip saddr & 255.255.0.0 != 10.42.0.0 meta mark set meta mark & 0xffffbfff ^ 0x00004000
          add rule ip pintle cluster-3 dnat to ip daddr . meta l4proto . th dport . numgen random mod 3 map @endpoints
+         add rule ip pintle cluster-3 drop
+
          add element ip pintle endpoints { 0x0a2b000a060000000050000000000000 : 0x0a2a00021f900000 }
          add element ip pintle endpoints { 0x0a2b000a060000000050000001000000 : 0x0a2a00031f900000 }
          add element ip pintle endpoints { 0x0a2b000a060000000050000002000000 : 0x0a2a00041f900000 }

@@ -47,6 +47,7 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
       chain cluster-2 {
         ip saddr & 255.255.0.0 != 10.42.0.0 meta mark set meta mark & 0xffffbfff ^ 0x00004000
         dnat to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints
+        drop
       }
       chain egress {
         ip saddr & 255.255.0.0 10.42.0.0 ip daddr & 255.255.0.0 != 10.42.0.0 ip daddr & 240.0.0.0 != 224.0.0.0 masquerade fully-random
@@ -58,6 +59,7 @@ fn the_ruleset_of_one_service_reads_as_it_works() {
       chain port-external-2 {
         meta mark set meta mark & 0xffffbfff ^ 0x00004000
         dnat to meta l4proto . th dport . numgen random mod 2 map @port-endpoints
+        drop
       }
       chain postrouting {
         type nat hook postrouting priority 100; policy accept;
@@ -112,6 +114,7 @@ fn a_change_is_as_large_as_what_changed() {
     add chain ip pintle cluster-3
     add rule ip pintle cluster-3 ip saddr & 255.255.0.0 != 10.42.0.0 meta mark set meta mark & 0xffffbfff ^ 0x00004000
     add rule ip pintle cluster-3 dnat to ip daddr . meta l4proto . th dport . numgen random mod 3 map @endpoints
+    add rule ip pintle cluster-3 drop
 
     add element ip pintle endpoints { 0x0a2b0007060000000050000002000000 : 0x0a2a01051f900000 }
     replace element ip pintle service-ips { 0x0a2b00070600000000500000 : goto cluster-3 }
