@@ -15,7 +15,7 @@ pub struct Flow {
     pub server: (IpAddr, u16),
     /// The transport protocol.
     pub proto: Proto,
-    /// Whether anybody has.
+    /// Whether anything has come from there yet.
     pub is_answered: bool,
 }
 

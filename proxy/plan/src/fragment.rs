@@ -324,8 +324,8 @@ fn translate(family: Family, draw: &Draw) -> Vec<Rule> {
     vec![rule, missed()]
 }
 
-/// For a packet that met a server's element the very moment it changed: its client sends another. As it is, it would
-/// begin a connection that leads nowhere, and that connection tracking remembers.
+/// For a packet that met a server's element the very moment it changed: its client sends another. Let through, it
+/// would begin a connection that leads nowhere, and connection tracking would remember it.
 fn missed() -> Rule {
     vec![Expr::Verdict(Verdict::Drop)]
 }
